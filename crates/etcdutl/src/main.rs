@@ -1,0 +1,2 @@
+//! etcdutl
+fn main() {}
