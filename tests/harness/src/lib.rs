@@ -1,0 +1,19 @@
+//! Starts real servers and tools, ours and Go's, for the tests that need processes.
+//!
+//! What it is: [`Binaries`] (where a release's programs are), [`Member`] (a server process with a scratch directory and
+//! ports of its own), [`run`] (a tool's output and exit code). Everything listens on loopback and ends with the test.
+//!
+//! What it must not know: any etcd type. It sees what a user sees: files, ports, text.
+//!
+//! Reading order: `binaries.rs`, `member.rs`, `tool.rs`.
+
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
+mod binaries;
+mod member;
+mod tool;
+
+pub use binaries::{Binaries, go_release, ours};
+pub use member::{Member, Options, free_port};
+pub use tool::{Output, run, run_with_input};

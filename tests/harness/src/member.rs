@@ -1,0 +1,240 @@
+//! A server process.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Binaries;
+
+/// How a member is started, beside its names and ports.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// More flags, after those that every member gets.
+    pub flags: Vec<String>,
+    /// More environment variables.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running server of one member. It is killed when dropped.
+pub struct Member {
+    child: Option<Child>,
+    binaries: Binaries,
+    options: Options,
+    data_dir: PathBuf,
+    log: PathBuf,
+    client_port: u16,
+    peer_port: u16,
+}
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// A port of loopback that nobody listens on. Processes of one test run start at different places, so that tests
+/// that run side by side do not meet.
+pub fn free_port() -> u16 {
+    let start = 20_000 + (std::process::id() % 400) as u16 * 100;
+    loop {
+        let port = start + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 4_000;
+        let port = if port >= 20_000 { port } else { port + 20_000 };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Member {
+    /// Starts a member on `data_dir` and waits until it serves.
+    ///
+    /// Panics with its log when it does not come up in 30 seconds.
+    pub fn start(binaries: &Binaries, data_dir: &Path, options: Options) -> Member {
+        let mut member = Member {
+            child: None,
+            binaries: binaries.clone(),
+            options,
+            data_dir: data_dir.to_path_buf(),
+            log: data_dir.with_extension("log"),
+            client_port: free_port(),
+            peer_port: free_port(),
+        };
+        member.start_again();
+        member
+    }
+
+    /// Starts a member without waiting for it: for those that are expected to fail.
+    pub fn spawn(binaries: &Binaries, data_dir: &Path, options: Options) -> Member {
+        let mut member = Member {
+            child: None,
+            binaries: binaries.clone(),
+            options,
+            data_dir: data_dir.to_path_buf(),
+            log: data_dir.with_extension("log"),
+            client_port: free_port(),
+            peer_port: free_port(),
+        };
+        member.launch();
+        member
+    }
+
+    /// Starts the process again on the same directory and ports, and waits until it serves.
+    pub fn start_again(&mut self) {
+        self.launch();
+        self.wait_ready(Duration::from_secs(30));
+    }
+
+    /// Puts another release's programs in place; takes effect with the next start.
+    pub fn swap(&mut self, binaries: &Binaries, options: Options) {
+        assert!(self.child.is_none(), "a running process keeps its program");
+        self.binaries = binaries.clone();
+        self.options = options;
+    }
+
+    fn launch(&mut self) {
+        assert!(self.child.is_none(), "one process per member");
+        let (client, peer) = (self.client_url(), self.peer_url());
+        let log = File::options().create(true).append(true).open(&self.log).expect("scratch is writable");
+        let mut command = Command::new(&self.binaries.etcd);
+        command
+            .arg("--name=m0")
+            .arg(format!("--data-dir={}", self.data_dir.display()))
+            .arg(format!("--listen-client-urls={client}"))
+            .arg(format!("--advertise-client-urls={client}"))
+            .arg(format!("--listen-peer-urls={peer}"))
+            .arg(format!("--initial-advertise-peer-urls={peer}"))
+            .arg(format!("--initial-cluster=m0={peer}"))
+            .args(&self.options.flags)
+            .envs(self.options.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be shared"))
+            .stderr(log);
+        self.child = Some(command.spawn().expect("the program starts"));
+    }
+
+    fn wait_ready(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                panic!("{} ended with {status} at start:\n{}", self.binaries.label, self.log_tail());
+            }
+            if self.http("/health").is_some_and(|(status, body)| status == 200 && body.contains("\"true\"")) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{} does not serve after {limit:?}:\n{}", self.binaries.label, self.log_tail());
+    }
+
+    /// `http://127.0.0.1:PORT` for clients.
+    pub fn client_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    /// `http://127.0.0.1:PORT` for peers.
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// `127.0.0.1:PORT` for clients.
+    pub fn endpoint(&self) -> String {
+        format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The programs it was started with.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the member runs").id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        let pid = libc::pid_t::try_from(self.pid()).expect("process numbers are small");
+        // SAFETY: kill(2) takes plain numbers, and the child has not been waited for, so the number is still its own.
+        #[allow(unsafe_code, reason = "std has no way to send a signal")]
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "the process is there");
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the process is there");
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// SIGTERM, and waits for the end; the exit code, or `None` when a signal ended it.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal(libc::SIGTERM);
+        self.wait(Duration::from_secs(20))
+    }
+
+    /// Waits for the process to end by itself; the exit code, or `None` when a signal ended it.
+    ///
+    /// Panics when it goes on for longer than `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Option<i32> {
+        let deadline = Instant::now() + limit;
+        let mut child = self.child.take().expect("the member runs");
+        loop {
+            if let Some(status) = child.try_wait().expect("the process can be waited for") {
+                return status.code();
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("the process is there");
+                panic!("{} goes on for more than {limit:?}:\n{}", self.binaries.label, self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// All lines it has logged, over all its starts.
+    pub fn log(&self) -> String {
+        let mut text = Vec::new();
+        File::open(&self.log).and_then(|mut file| file.read_to_end(&mut text)).expect("the log is there");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// A plain GET on the client port: status and body. `None` when there is no answer.
+    pub fn http(&self, path: &str) -> Option<(u16, String)> {
+        http_get(self.client_port, path)
+    }
+
+    /// A plain GET on the peer port.
+    pub fn peer_http(&self, path: &str) -> Option<(u16, String)> {
+        http_get(self.peer_port, path)
+    }
+}
+
+fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_string()))
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
