@@ -2,12 +2,24 @@
 //!
 //! Must not know: anything else of ours, and how anything is stored, sent or decided. Values only: no clock, no I/O.
 //!
-//! Reading order: `proto/*.proto` (every message with its field numbers; the modules below are made from them by
-//! `cargo xtask codegen`).
+//! Reading order: `proto/*.proto` (every message with its field numbers; the modules named `...pb` and `health` are
+//! made from them by `cargo xtask codegen`), [`methods`], [`error`], [`metadata`]; then [`wire`] with [`schema`], which
+//! work on encoded bytes; then the small ones, [`ids`], [`version`], [`versionpb`].
 //!
 //! Fields of `raftpb`, `walpb`, `snappb`, `etcdserverpb::Metadata` and `etcdserverpb::Request` know whether they
 //! were set (`Option`), because Go refuses some records in which one is missing, and because members up to 3.6
 //! write zeros out. All other scalars are plain and omitted when zero.
+
+pub mod error;
+pub mod ids;
+pub mod metadata;
+pub mod methods;
+pub mod schema;
+pub mod version;
+pub mod versionpb;
+pub mod wire;
+
+pub use error::{ErrorCode, Status};
 
 macro_rules! generated {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {$(

@@ -6,6 +6,16 @@ pub struct UserAddOptions {
     #[prost(bool, tag = "1")]
     pub no_password: bool,
 }
+impl ::prost::Name for UserAddOptions {
+    const NAME: &'static str = "UserAddOptions";
+    const PACKAGE: &'static str = "authpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "authpb.UserAddOptions".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/authpb.UserAddOptions".into()
+    }
+}
 /// Value of the `authUsers` bucket; the key is the name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct User {
@@ -18,6 +28,16 @@ pub struct User {
     pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "4")]
     pub options: ::core::option::Option<UserAddOptions>,
+}
+impl ::prost::Name for User {
+    const NAME: &'static str = "User";
+    const PACKAGE: &'static str = "authpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "authpb.User".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/authpb.User".into()
+    }
 }
 /// The right to a single key (no range_end), a half-open range, or everything from key on (range_end is one
 /// zero byte).
@@ -72,6 +92,16 @@ pub mod permission {
         }
     }
 }
+impl ::prost::Name for Permission {
+    const NAME: &'static str = "Permission";
+    const PACKAGE: &'static str = "authpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "authpb.Permission".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/authpb.Permission".into()
+    }
+}
 /// Value of the `authRoles` bucket; permissions are sorted by key.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Role {
@@ -79,4 +109,14 @@ pub struct Role {
     pub name: ::prost::bytes::Bytes,
     #[prost(message, repeated, tag = "2")]
     pub key_permission: ::prost::alloc::vec::Vec<Permission>,
+}
+impl ::prost::Name for Role {
+    const NAME: &'static str = "Role";
+    const PACKAGE: &'static str = "authpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "authpb.Role".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/authpb.Role".into()
+    }
 }

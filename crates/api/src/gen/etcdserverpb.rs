@@ -13,6 +13,16 @@ pub struct ResponseHeader {
     #[prost(uint64, tag = "4")]
     pub raft_term: u64,
 }
+impl ::prost::Name for ResponseHeader {
+    const NAME: &'static str = "ResponseHeader";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.ResponseHeader".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.ResponseHeader".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RangeRequest {
     #[prost(bytes = "bytes", tag = "1")]
@@ -133,6 +143,16 @@ pub mod range_request {
         }
     }
 }
+impl ::prost::Name for RangeRequest {
+    const NAME: &'static str = "RangeRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.RangeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.RangeRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RangeResponse {
     #[prost(message, optional, tag = "1")]
@@ -145,6 +165,16 @@ pub struct RangeResponse {
     /// All keys in range, whatever the limit.
     #[prost(int64, tag = "4")]
     pub count: i64,
+}
+impl ::prost::Name for RangeResponse {
+    const NAME: &'static str = "RangeResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.RangeResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.RangeResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutRequest {
@@ -163,12 +193,32 @@ pub struct PutRequest {
     #[prost(bool, tag = "6")]
     pub ignore_lease: bool,
 }
+impl ::prost::Name for PutRequest {
+    const NAME: &'static str = "PutRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.PutRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.PutRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PutResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, optional, tag = "2")]
     pub prev_kv: ::core::option::Option<super::mvccpb::KeyValue>,
+}
+impl ::prost::Name for PutResponse {
+    const NAME: &'static str = "PutResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.PutResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.PutResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteRangeRequest {
@@ -179,6 +229,16 @@ pub struct DeleteRangeRequest {
     #[prost(bool, tag = "3")]
     pub prev_kv: bool,
 }
+impl ::prost::Name for DeleteRangeRequest {
+    const NAME: &'static str = "DeleteRangeRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DeleteRangeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DeleteRangeRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeleteRangeResponse {
     #[prost(message, optional, tag = "1")]
@@ -187,6 +247,16 @@ pub struct DeleteRangeResponse {
     pub deleted: i64,
     #[prost(message, repeated, tag = "3")]
     pub prev_kvs: ::prost::alloc::vec::Vec<super::mvccpb::KeyValue>,
+}
+impl ::prost::Name for DeleteRangeResponse {
+    const NAME: &'static str = "DeleteRangeResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DeleteRangeResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DeleteRangeResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RequestOp {
@@ -207,6 +277,16 @@ pub mod request_op {
         RequestTxn(super::TxnRequest),
     }
 }
+impl ::prost::Name for RequestOp {
+    const NAME: &'static str = "RequestOp";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.RequestOp".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.RequestOp".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResponseOp {
     #[prost(oneof = "response_op::Response", tags = "1, 2, 3, 4")]
@@ -224,6 +304,16 @@ pub mod response_op {
         ResponseDeleteRange(super::DeleteRangeResponse),
         #[prost(message, tag = "4")]
         ResponseTxn(super::TxnResponse),
+    }
+}
+impl ::prost::Name for ResponseOp {
+    const NAME: &'static str = "ResponseOp";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.ResponseOp".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.ResponseOp".into()
     }
 }
 /// Compares the current state of a key, or of all keys of a range, with the union.
@@ -344,6 +434,16 @@ pub mod compare {
         Lease(i64),
     }
 }
+impl ::prost::Name for Compare {
+    const NAME: &'static str = "Compare";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.Compare".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.Compare".into()
+    }
+}
 /// If every comparison holds the success list is executed, else the failure list; the result is atomic.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TxnRequest {
@@ -354,6 +454,16 @@ pub struct TxnRequest {
     #[prost(message, repeated, tag = "3")]
     pub failure: ::prost::alloc::vec::Vec<RequestOp>,
 }
+impl ::prost::Name for TxnRequest {
+    const NAME: &'static str = "TxnRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.TxnRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.TxnRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TxnResponse {
     #[prost(message, optional, tag = "1")]
@@ -363,6 +473,16 @@ pub struct TxnResponse {
     #[prost(message, repeated, tag = "3")]
     pub responses: ::prost::alloc::vec::Vec<ResponseOp>,
 }
+impl ::prost::Name for TxnResponse {
+    const NAME: &'static str = "TxnResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.TxnResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.TxnResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompactionRequest {
     #[prost(int64, tag = "1")]
@@ -371,18 +491,58 @@ pub struct CompactionRequest {
     #[prost(bool, tag = "2")]
     pub physical: bool,
 }
+impl ::prost::Name for CompactionRequest {
+    const NAME: &'static str = "CompactionRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.CompactionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.CompactionRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompactionResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
 }
+impl ::prost::Name for CompactionResponse {
+    const NAME: &'static str = "CompactionResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.CompactionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.CompactionResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HashRequest {}
+impl ::prost::Name for HashRequest {
+    const NAME: &'static str = "HashRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.HashRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.HashRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HashKvRequest {
     /// 0 is the newest.
     #[prost(int64, tag = "1")]
     pub revision: i64,
+}
+impl ::prost::Name for HashKvRequest {
+    const NAME: &'static str = "HashKVRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.HashKVRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.HashKVRequest".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HashKvResponse {
@@ -396,6 +556,16 @@ pub struct HashKvResponse {
     #[prost(int64, tag = "4")]
     pub hash_revision: i64,
 }
+impl ::prost::Name for HashKvResponse {
+    const NAME: &'static str = "HashKVResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.HashKVResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.HashKVResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HashResponse {
     #[prost(message, optional, tag = "1")]
@@ -403,8 +573,28 @@ pub struct HashResponse {
     #[prost(uint32, tag = "2")]
     pub hash: u32,
 }
+impl ::prost::Name for HashResponse {
+    const NAME: &'static str = "HashResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.HashResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.HashResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotRequest {}
+impl ::prost::Name for SnapshotRequest {
+    const NAME: &'static str = "SnapshotRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.SnapshotRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.SnapshotRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotResponse {
     #[prost(message, optional, tag = "1")]
@@ -417,6 +607,16 @@ pub struct SnapshotResponse {
     /// Storage version of the file.
     #[prost(string, tag = "4")]
     pub version: ::prost::alloc::string::String,
+}
+impl ::prost::Name for SnapshotResponse {
+    const NAME: &'static str = "SnapshotResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.SnapshotResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.SnapshotResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -434,6 +634,16 @@ pub mod watch_request {
         /// Asks for one progress answer on the whole stream.
         #[prost(message, tag = "3")]
         ProgressRequest(super::WatchProgressRequest),
+    }
+}
+impl ::prost::Name for WatchRequest {
+    const NAME: &'static str = "WatchRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.WatchRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.WatchRequest".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -503,13 +713,43 @@ pub mod watch_create_request {
         }
     }
 }
+impl ::prost::Name for WatchCreateRequest {
+    const NAME: &'static str = "WatchCreateRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.WatchCreateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.WatchCreateRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchCancelRequest {
     #[prost(int64, tag = "1")]
     pub watch_id: i64,
 }
+impl ::prost::Name for WatchCancelRequest {
+    const NAME: &'static str = "WatchCancelRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.WatchCancelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.WatchCancelRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchProgressRequest {}
+impl ::prost::Name for WatchProgressRequest {
+    const NAME: &'static str = "WatchProgressRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.WatchProgressRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.WatchProgressRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
     #[prost(message, optional, tag = "1")]
@@ -531,6 +771,16 @@ pub struct WatchResponse {
     #[prost(message, repeated, tag = "11")]
     pub events: ::prost::alloc::vec::Vec<super::mvccpb::Event>,
 }
+impl ::prost::Name for WatchResponse {
+    const NAME: &'static str = "WatchResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.WatchResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.WatchResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseGrantRequest {
     /// Seconds, as the client wishes.
@@ -539,6 +789,16 @@ pub struct LeaseGrantRequest {
     /// 0 lets the server choose.
     #[prost(int64, tag = "2")]
     pub id: i64,
+}
+impl ::prost::Name for LeaseGrantRequest {
+    const NAME: &'static str = "LeaseGrantRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseGrantRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseGrantRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseGrantResponse {
@@ -553,15 +813,45 @@ pub struct LeaseGrantResponse {
     #[prost(string, tag = "4")]
     pub error: ::prost::alloc::string::String,
 }
+impl ::prost::Name for LeaseGrantResponse {
+    const NAME: &'static str = "LeaseGrantResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseGrantResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseGrantResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRevokeRequest {
     #[prost(int64, tag = "1")]
     pub id: i64,
 }
+impl ::prost::Name for LeaseRevokeRequest {
+    const NAME: &'static str = "LeaseRevokeRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseRevokeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseRevokeRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRevokeResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for LeaseRevokeResponse {
+    const NAME: &'static str = "LeaseRevokeResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseRevokeResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseRevokeResponse".into()
+    }
 }
 /// Keeps the remaining time of a long lease across a change of leader.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -571,20 +861,60 @@ pub struct LeaseCheckpoint {
     #[prost(int64, tag = "2")]
     pub remaining_ttl: i64,
 }
+impl ::prost::Name for LeaseCheckpoint {
+    const NAME: &'static str = "LeaseCheckpoint";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseCheckpoint".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseCheckpoint".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaseCheckpointRequest {
     #[prost(message, repeated, tag = "1")]
     pub checkpoints: ::prost::alloc::vec::Vec<LeaseCheckpoint>,
+}
+impl ::prost::Name for LeaseCheckpointRequest {
+    const NAME: &'static str = "LeaseCheckpointRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseCheckpointRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseCheckpointRequest".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseCheckpointResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
 }
+impl ::prost::Name for LeaseCheckpointResponse {
+    const NAME: &'static str = "LeaseCheckpointResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseCheckpointResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseCheckpointResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseKeepAliveRequest {
     #[prost(int64, tag = "1")]
     pub id: i64,
+}
+impl ::prost::Name for LeaseKeepAliveRequest {
+    const NAME: &'static str = "LeaseKeepAliveRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseKeepAliveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseKeepAliveRequest".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseKeepAliveResponse {
@@ -596,12 +926,32 @@ pub struct LeaseKeepAliveResponse {
     #[prost(int64, tag = "3")]
     pub ttl: i64,
 }
+impl ::prost::Name for LeaseKeepAliveResponse {
+    const NAME: &'static str = "LeaseKeepAliveResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseKeepAliveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseKeepAliveResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseTimeToLiveRequest {
     #[prost(int64, tag = "1")]
     pub id: i64,
     #[prost(bool, tag = "2")]
     pub keys: bool,
+}
+impl ::prost::Name for LeaseTimeToLiveRequest {
+    const NAME: &'static str = "LeaseTimeToLiveRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseTimeToLiveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseTimeToLiveRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseTimeToLiveResponse {
@@ -617,12 +967,42 @@ pub struct LeaseTimeToLiveResponse {
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub keys: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
+impl ::prost::Name for LeaseTimeToLiveResponse {
+    const NAME: &'static str = "LeaseTimeToLiveResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseTimeToLiveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseTimeToLiveResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseLeasesRequest {}
+impl ::prost::Name for LeaseLeasesRequest {
+    const NAME: &'static str = "LeaseLeasesRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseLeasesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseLeasesRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseStatus {
     #[prost(int64, tag = "1")]
     pub id: i64,
+}
+impl ::prost::Name for LeaseStatus {
+    const NAME: &'static str = "LeaseStatus";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseStatus".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseStatus".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LeaseLeasesResponse {
@@ -630,6 +1010,16 @@ pub struct LeaseLeasesResponse {
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub leases: ::prost::alloc::vec::Vec<LeaseStatus>,
+}
+impl ::prost::Name for LeaseLeasesResponse {
+    const NAME: &'static str = "LeaseLeasesResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.LeaseLeasesResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.LeaseLeasesResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -646,12 +1036,32 @@ pub struct Member {
     #[prost(bool, tag = "5")]
     pub is_learner: bool,
 }
+impl ::prost::Name for Member {
+    const NAME: &'static str = "Member";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.Member".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.Member".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberAddRequest {
     #[prost(string, repeated, tag = "1")]
     pub peer_ur_ls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "2")]
     pub is_learner: bool,
+}
+impl ::prost::Name for MemberAddRequest {
+    const NAME: &'static str = "MemberAddRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberAddRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberAddRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberAddResponse {
@@ -662,10 +1072,30 @@ pub struct MemberAddResponse {
     #[prost(message, repeated, tag = "3")]
     pub members: ::prost::alloc::vec::Vec<Member>,
 }
+impl ::prost::Name for MemberAddResponse {
+    const NAME: &'static str = "MemberAddResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberAddResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberAddResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberRemoveRequest {
     #[prost(uint64, tag = "1")]
     pub id: u64,
+}
+impl ::prost::Name for MemberRemoveRequest {
+    const NAME: &'static str = "MemberRemoveRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberRemoveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberRemoveRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberRemoveResponse {
@@ -674,12 +1104,32 @@ pub struct MemberRemoveResponse {
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<Member>,
 }
+impl ::prost::Name for MemberRemoveResponse {
+    const NAME: &'static str = "MemberRemoveResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberRemoveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberRemoveResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberUpdateRequest {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(string, repeated, tag = "2")]
     pub peer_ur_ls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for MemberUpdateRequest {
+    const NAME: &'static str = "MemberUpdateRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberUpdateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberUpdateRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberUpdateResponse {
@@ -688,11 +1138,31 @@ pub struct MemberUpdateResponse {
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<Member>,
 }
+impl ::prost::Name for MemberUpdateResponse {
+    const NAME: &'static str = "MemberUpdateResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberUpdateResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberUpdateResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberListRequest {
     /// False: answer from this member as it is.
     #[prost(bool, tag = "1")]
     pub linearizable: bool,
+}
+impl ::prost::Name for MemberListRequest {
+    const NAME: &'static str = "MemberListRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberListRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberListRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberListResponse {
@@ -701,10 +1171,30 @@ pub struct MemberListResponse {
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<Member>,
 }
+impl ::prost::Name for MemberListResponse {
+    const NAME: &'static str = "MemberListResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberListResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberListResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberPromoteRequest {
     #[prost(uint64, tag = "1")]
     pub id: u64,
+}
+impl ::prost::Name for MemberPromoteRequest {
+    const NAME: &'static str = "MemberPromoteRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberPromoteRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberPromoteRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MemberPromoteResponse {
@@ -713,22 +1203,72 @@ pub struct MemberPromoteResponse {
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<Member>,
 }
+impl ::prost::Name for MemberPromoteResponse {
+    const NAME: &'static str = "MemberPromoteResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MemberPromoteResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MemberPromoteResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DefragmentRequest {}
+impl ::prost::Name for DefragmentRequest {
+    const NAME: &'static str = "DefragmentRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DefragmentRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DefragmentRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DefragmentResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for DefragmentResponse {
+    const NAME: &'static str = "DefragmentResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DefragmentResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DefragmentResponse".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MoveLeaderRequest {
     #[prost(uint64, tag = "1")]
     pub target_id: u64,
 }
+impl ::prost::Name for MoveLeaderRequest {
+    const NAME: &'static str = "MoveLeaderRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MoveLeaderRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MoveLeaderRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MoveLeaderResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for MoveLeaderResponse {
+    const NAME: &'static str = "MoveLeaderResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.MoveLeaderResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.MoveLeaderResponse".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AlarmRequest {
@@ -781,6 +1321,16 @@ pub mod alarm_request {
         }
     }
 }
+impl ::prost::Name for AlarmRequest {
+    const NAME: &'static str = "AlarmRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AlarmRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AlarmRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AlarmMember {
     #[prost(uint64, tag = "1")]
@@ -788,12 +1338,32 @@ pub struct AlarmMember {
     #[prost(enumeration = "AlarmType", tag = "2")]
     pub alarm: i32,
 }
+impl ::prost::Name for AlarmMember {
+    const NAME: &'static str = "AlarmMember";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AlarmMember".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AlarmMember".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AlarmResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(message, repeated, tag = "2")]
     pub alarms: ::prost::alloc::vec::Vec<AlarmMember>,
+}
+impl ::prost::Name for AlarmResponse {
+    const NAME: &'static str = "AlarmResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AlarmResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AlarmResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeRequest {
@@ -844,6 +1414,16 @@ pub mod downgrade_request {
         }
     }
 }
+impl ::prost::Name for DowngradeRequest {
+    const NAME: &'static str = "DowngradeRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DowngradeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DowngradeRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeResponse {
     #[prost(message, optional, tag = "1")]
@@ -851,13 +1431,43 @@ pub struct DowngradeResponse {
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
+impl ::prost::Name for DowngradeResponse {
+    const NAME: &'static str = "DowngradeResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DowngradeResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DowngradeResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeVersionTestRequest {
     #[prost(string, tag = "1")]
     pub ver: ::prost::alloc::string::String,
 }
+impl ::prost::Name for DowngradeVersionTestRequest {
+    const NAME: &'static str = "DowngradeVersionTestRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DowngradeVersionTestRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DowngradeVersionTestRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
+impl ::prost::Name for StatusRequest {
+    const NAME: &'static str = "StatusRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.StatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.StatusRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusResponse {
     #[prost(message, optional, tag = "1")]
@@ -890,6 +1500,16 @@ pub struct StatusResponse {
     #[prost(message, optional, tag = "13")]
     pub downgrade_info: ::core::option::Option<DowngradeInfo>,
 }
+impl ::prost::Name for StatusResponse {
+    const NAME: &'static str = "StatusResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.StatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.StatusResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeInfo {
     #[prost(bool, tag = "1")]
@@ -897,18 +1517,68 @@ pub struct DowngradeInfo {
     #[prost(string, tag = "2")]
     pub target_version: ::prost::alloc::string::String,
 }
+impl ::prost::Name for DowngradeInfo {
+    const NAME: &'static str = "DowngradeInfo";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.DowngradeInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.DowngradeInfo".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthEnableRequest {}
+impl ::prost::Name for AuthEnableRequest {
+    const NAME: &'static str = "AuthEnableRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthEnableRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthEnableRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthDisableRequest {}
+impl ::prost::Name for AuthDisableRequest {
+    const NAME: &'static str = "AuthDisableRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthDisableRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthDisableRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthStatusRequest {}
+impl ::prost::Name for AuthStatusRequest {
+    const NAME: &'static str = "AuthStatusRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthStatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthStatusRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthenticateRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub password: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AuthenticateRequest {
+    const NAME: &'static str = "AuthenticateRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthenticateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthenticateRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserAddRequest {
@@ -922,15 +1592,45 @@ pub struct AuthUserAddRequest {
     #[prost(string, tag = "4")]
     pub hashed_password: ::prost::alloc::string::String,
 }
+impl ::prost::Name for AuthUserAddRequest {
+    const NAME: &'static str = "AuthUserAddRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserAddRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserAddRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserGetRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for AuthUserGetRequest {
+    const NAME: &'static str = "AuthUserGetRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserGetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserGetRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserDeleteRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AuthUserDeleteRequest {
+    const NAME: &'static str = "AuthUserDeleteRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserDeleteRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserDeleteRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserChangePasswordRequest {
@@ -942,12 +1642,32 @@ pub struct AuthUserChangePasswordRequest {
     #[prost(string, tag = "3")]
     pub hashed_password: ::prost::alloc::string::String,
 }
+impl ::prost::Name for AuthUserChangePasswordRequest {
+    const NAME: &'static str = "AuthUserChangePasswordRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserChangePasswordRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserChangePasswordRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserGrantRoleRequest {
     #[prost(string, tag = "1")]
     pub user: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub role: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AuthUserGrantRoleRequest {
+    const NAME: &'static str = "AuthUserGrantRoleRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserGrantRoleRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserGrantRoleRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserRevokeRoleRequest {
@@ -956,24 +1676,84 @@ pub struct AuthUserRevokeRoleRequest {
     #[prost(string, tag = "2")]
     pub role: ::prost::alloc::string::String,
 }
+impl ::prost::Name for AuthUserRevokeRoleRequest {
+    const NAME: &'static str = "AuthUserRevokeRoleRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserRevokeRoleRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserRevokeRoleRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleAddRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AuthRoleAddRequest {
+    const NAME: &'static str = "AuthRoleAddRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleAddRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleAddRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleGetRequest {
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
 }
+impl ::prost::Name for AuthRoleGetRequest {
+    const NAME: &'static str = "AuthRoleGetRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleGetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleGetRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserListRequest {}
+impl ::prost::Name for AuthUserListRequest {
+    const NAME: &'static str = "AuthUserListRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserListRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserListRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleListRequest {}
+impl ::prost::Name for AuthRoleListRequest {
+    const NAME: &'static str = "AuthRoleListRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleListRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleListRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleDeleteRequest {
     #[prost(string, tag = "1")]
     pub role: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AuthRoleDeleteRequest {
+    const NAME: &'static str = "AuthRoleDeleteRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleDeleteRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleDeleteRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleGrantPermissionRequest {
@@ -981,6 +1761,16 @@ pub struct AuthRoleGrantPermissionRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub perm: ::core::option::Option<super::authpb::Permission>,
+}
+impl ::prost::Name for AuthRoleGrantPermissionRequest {
+    const NAME: &'static str = "AuthRoleGrantPermissionRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleGrantPermissionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleGrantPermissionRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleRevokePermissionRequest {
@@ -991,15 +1781,45 @@ pub struct AuthRoleRevokePermissionRequest {
     #[prost(bytes = "bytes", tag = "3")]
     pub range_end: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for AuthRoleRevokePermissionRequest {
+    const NAME: &'static str = "AuthRoleRevokePermissionRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleRevokePermissionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleRevokePermissionRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthEnableResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
 }
+impl ::prost::Name for AuthEnableResponse {
+    const NAME: &'static str = "AuthEnableResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthEnableResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthEnableResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthDisableResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthDisableResponse {
+    const NAME: &'static str = "AuthDisableResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthDisableResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthDisableResponse".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthStatusResponse {
@@ -1010,6 +1830,16 @@ pub struct AuthStatusResponse {
     #[prost(uint64, tag = "3")]
     pub auth_revision: u64,
 }
+impl ::prost::Name for AuthStatusResponse {
+    const NAME: &'static str = "AuthStatusResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthStatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthStatusResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthenticateResponse {
     #[prost(message, optional, tag = "1")]
@@ -1017,10 +1847,30 @@ pub struct AuthenticateResponse {
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
 }
+impl ::prost::Name for AuthenticateResponse {
+    const NAME: &'static str = "AuthenticateResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthenticateResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthenticateResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserAddResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthUserAddResponse {
+    const NAME: &'static str = "AuthUserAddResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserAddResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserAddResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserGetResponse {
@@ -1029,30 +1879,90 @@ pub struct AuthUserGetResponse {
     #[prost(string, repeated, tag = "2")]
     pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for AuthUserGetResponse {
+    const NAME: &'static str = "AuthUserGetResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserGetResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserGetResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserDeleteResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthUserDeleteResponse {
+    const NAME: &'static str = "AuthUserDeleteResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserDeleteResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserDeleteResponse".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserChangePasswordResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
 }
+impl ::prost::Name for AuthUserChangePasswordResponse {
+    const NAME: &'static str = "AuthUserChangePasswordResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserChangePasswordResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserChangePasswordResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserGrantRoleResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthUserGrantRoleResponse {
+    const NAME: &'static str = "AuthUserGrantRoleResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserGrantRoleResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserGrantRoleResponse".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserRevokeRoleResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
 }
+impl ::prost::Name for AuthUserRevokeRoleResponse {
+    const NAME: &'static str = "AuthUserRevokeRoleResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserRevokeRoleResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserRevokeRoleResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleAddResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthRoleAddResponse {
+    const NAME: &'static str = "AuthRoleAddResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleAddResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleAddResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuthRoleGetResponse {
@@ -1061,12 +1971,32 @@ pub struct AuthRoleGetResponse {
     #[prost(message, repeated, tag = "2")]
     pub perm: ::prost::alloc::vec::Vec<super::authpb::Permission>,
 }
+impl ::prost::Name for AuthRoleGetResponse {
+    const NAME: &'static str = "AuthRoleGetResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleGetResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleGetResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleListResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
     #[prost(string, repeated, tag = "2")]
     pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for AuthRoleListResponse {
+    const NAME: &'static str = "AuthRoleListResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleListResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleListResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthUserListResponse {
@@ -1075,26 +2005,76 @@ pub struct AuthUserListResponse {
     #[prost(string, repeated, tag = "2")]
     pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for AuthUserListResponse {
+    const NAME: &'static str = "AuthUserListResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthUserListResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthUserListResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleDeleteResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthRoleDeleteResponse {
+    const NAME: &'static str = "AuthRoleDeleteResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleDeleteResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleDeleteResponse".into()
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleGrantPermissionResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
 }
+impl ::prost::Name for AuthRoleGrantPermissionResponse {
+    const NAME: &'static str = "AuthRoleGrantPermissionResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleGrantPermissionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleGrantPermissionResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuthRoleRevokePermissionResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<ResponseHeader>,
+}
+impl ::prost::Name for AuthRoleRevokePermissionResponse {
+    const NAME: &'static str = "AuthRoleRevokePermissionResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.AuthRoleRevokePermissionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.AuthRoleRevokePermissionResponse".into()
+    }
 }
 /// One chunk; joined in order they make the RangeResponse.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RangeStreamResponse {
     #[prost(message, optional, tag = "1")]
     pub range_response: ::core::option::Option<RangeResponse>,
+}
+impl ::prost::Name for RangeStreamResponse {
+    const NAME: &'static str = "RangeStreamResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.RangeStreamResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.RangeStreamResponse".into()
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1132,6 +2112,16 @@ pub struct Metadata {
     pub node_id: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "2")]
     pub cluster_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for Metadata {
+    const NAME: &'static str = "Metadata";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.Metadata".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.Metadata".into()
+    }
 }
 /// A v2 request. Logs written by 3.5 and older hold these bare, as whole entries.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1171,6 +2161,16 @@ pub struct Request {
     #[prost(bool, optional, tag = "17")]
     pub refresh: ::core::option::Option<bool>,
 }
+impl ::prost::Name for Request {
+    const NAME: &'static str = "Request";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.Request".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.Request".into()
+    }
+}
 /// Who proposed the entry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RequestHeader {
@@ -1181,6 +2181,16 @@ pub struct RequestHeader {
     /// The auth store the permission check was made against; an older one than the current is refused.
     #[prost(uint64, tag = "3")]
     pub auth_revision: u64,
+}
+impl ::prost::Name for RequestHeader {
+    const NAME: &'static str = "RequestHeader";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.RequestHeader".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.RequestHeader".into()
+    }
 }
 /// One proposal. Apart from the first two fields exactly one field is set.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1265,9 +2275,29 @@ pub struct InternalRaftRequest {
     #[prost(message, optional, tag = "2")]
     pub v2: ::core::option::Option<Request>,
 }
+impl ::prost::Name for InternalRaftRequest {
+    const NAME: &'static str = "InternalRaftRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.InternalRaftRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.InternalRaftRequest".into()
+    }
+}
 /// The answer to entries that have nothing to say.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EmptyResponse {}
+impl ::prost::Name for EmptyResponse {
+    const NAME: &'static str = "EmptyResponse";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.EmptyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.EmptyResponse".into()
+    }
+}
 /// A log-in whose password was checked before it was proposed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InternalAuthenticateRequest {
@@ -1277,4 +2307,14 @@ pub struct InternalAuthenticateRequest {
     pub password: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub simple_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for InternalAuthenticateRequest {
+    const NAME: &'static str = "InternalAuthenticateRequest";
+    const PACKAGE: &'static str = "etcdserverpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "etcdserverpb.InternalAuthenticateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/etcdserverpb.InternalAuthenticateRequest".into()
+    }
 }

@@ -6,6 +6,16 @@ pub struct HealthCheckRequest {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
 }
+impl ::prost::Name for HealthCheckRequest {
+    const NAME: &'static str = "HealthCheckRequest";
+    const PACKAGE: &'static str = "grpc.health.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "grpc.health.v1.HealthCheckRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/grpc.health.v1.HealthCheckRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HealthCheckResponse {
     #[prost(enumeration = "health_check_response::ServingStatus", tag = "1")]
@@ -56,8 +66,28 @@ pub mod health_check_response {
         }
     }
 }
+impl ::prost::Name for HealthCheckResponse {
+    const NAME: &'static str = "HealthCheckResponse";
+    const PACKAGE: &'static str = "grpc.health.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "grpc.health.v1.HealthCheckResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/grpc.health.v1.HealthCheckResponse".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HealthListRequest {}
+impl ::prost::Name for HealthListRequest {
+    const NAME: &'static str = "HealthListRequest";
+    const PACKAGE: &'static str = "grpc.health.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "grpc.health.v1.HealthListRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/grpc.health.v1.HealthListRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HealthListResponse {
     #[prost(btree_map = "string, message", tag = "1")]
@@ -65,4 +95,14 @@ pub struct HealthListResponse {
         ::prost::alloc::string::String,
         HealthCheckResponse,
     >,
+}
+impl ::prost::Name for HealthListResponse {
+    const NAME: &'static str = "HealthListResponse";
+    const PACKAGE: &'static str = "grpc.health.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "grpc.health.v1.HealthListResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/grpc.health.v1.HealthListResponse".into()
+    }
 }

@@ -11,6 +11,16 @@ pub struct Lease {
     #[prost(int64, tag = "3")]
     pub remaining_ttl: i64,
 }
+impl ::prost::Name for Lease {
+    const NAME: &'static str = "Lease";
+    const PACKAGE: &'static str = "leasepb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "leasepb.Lease".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/leasepb.Lease".into()
+    }
+}
 /// Body of a peer request to /leases/internal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseInternalRequest {
@@ -19,6 +29,16 @@ pub struct LeaseInternalRequest {
         super::etcdserverpb::LeaseTimeToLiveRequest,
     >,
 }
+impl ::prost::Name for LeaseInternalRequest {
+    const NAME: &'static str = "LeaseInternalRequest";
+    const PACKAGE: &'static str = "leasepb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "leasepb.LeaseInternalRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/leasepb.LeaseInternalRequest".into()
+    }
+}
 /// Its answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseInternalResponse {
@@ -26,4 +46,14 @@ pub struct LeaseInternalResponse {
     pub lease_time_to_live_response: ::core::option::Option<
         super::etcdserverpb::LeaseTimeToLiveResponse,
     >,
+}
+impl ::prost::Name for LeaseInternalResponse {
+    const NAME: &'static str = "LeaseInternalResponse";
+    const PACKAGE: &'static str = "leasepb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "leasepb.LeaseInternalResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/leasepb.LeaseInternalResponse".into()
+    }
 }

@@ -7,12 +7,32 @@ pub struct RaftAttributes {
     #[prost(bool, tag = "2")]
     pub is_learner: bool,
 }
+impl ::prost::Name for RaftAttributes {
+    const NAME: &'static str = "RaftAttributes";
+    const PACKAGE: &'static str = "membershippb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "membershippb.RaftAttributes".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/membershippb.RaftAttributes".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Attributes {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub client_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Attributes {
+    const NAME: &'static str = "Attributes";
+    const PACKAGE: &'static str = "membershippb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "membershippb.Attributes".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/membershippb.Attributes".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Member {
@@ -23,11 +43,31 @@ pub struct Member {
     #[prost(message, optional, tag = "3")]
     pub member_attributes: ::core::option::Option<Attributes>,
 }
+impl ::prost::Name for Member {
+    const NAME: &'static str = "Member";
+    const PACKAGE: &'static str = "membershippb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "membershippb.Member".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/membershippb.Member".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterVersionSetRequest {
     /// Always `x.y.0`.
     #[prost(string, tag = "1")]
     pub ver: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ClusterVersionSetRequest {
+    const NAME: &'static str = "ClusterVersionSetRequest";
+    const PACKAGE: &'static str = "membershippb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "membershippb.ClusterVersionSetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/membershippb.ClusterVersionSetRequest".into()
+    }
 }
 /// A member makes its name and client URLs known.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -37,6 +77,16 @@ pub struct ClusterMemberAttrSetRequest {
     #[prost(message, optional, tag = "2")]
     pub member_attributes: ::core::option::Option<Attributes>,
 }
+impl ::prost::Name for ClusterMemberAttrSetRequest {
+    const NAME: &'static str = "ClusterMemberAttrSetRequest";
+    const PACKAGE: &'static str = "membershippb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "membershippb.ClusterMemberAttrSetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/membershippb.ClusterMemberAttrSetRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeInfoSetRequest {
     #[prost(bool, tag = "1")]
@@ -44,4 +94,14 @@ pub struct DowngradeInfoSetRequest {
     /// Target version while enabled.
     #[prost(string, tag = "2")]
     pub ver: ::prost::alloc::string::String,
+}
+impl ::prost::Name for DowngradeInfoSetRequest {
+    const NAME: &'static str = "DowngradeInfoSetRequest";
+    const PACKAGE: &'static str = "membershippb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "membershippb.DowngradeInfoSetRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/membershippb.DowngradeInfoSetRequest".into()
+    }
 }

@@ -18,6 +18,16 @@ pub struct KeyValue {
     #[prost(int64, tag = "6")]
     pub lease: i64,
 }
+impl ::prost::Name for KeyValue {
+    const NAME: &'static str = "KeyValue";
+    const PACKAGE: &'static str = "mvccpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "mvccpb.KeyValue".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/mvccpb.KeyValue".into()
+    }
+}
 /// One change of a key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Event {
@@ -67,5 +77,15 @@ pub mod event {
                 _ => None,
             }
         }
+    }
+}
+impl ::prost::Name for Event {
+    const NAME: &'static str = "Event";
+    const PACKAGE: &'static str = "mvccpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "mvccpb.Event".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/mvccpb.Event".into()
     }
 }

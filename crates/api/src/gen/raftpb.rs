@@ -12,6 +12,16 @@ pub struct Entry {
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub data: ::core::option::Option<::prost::bytes::Bytes>,
 }
+impl ::prost::Name for Entry {
+    const NAME: &'static str = "Entry";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.Entry".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.Entry".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotMetadata {
     #[prost(message, optional, tag = "1")]
@@ -21,12 +31,32 @@ pub struct SnapshotMetadata {
     #[prost(uint64, optional, tag = "3")]
     pub term: ::core::option::Option<u64>,
 }
+impl ::prost::Name for SnapshotMetadata {
+    const NAME: &'static str = "SnapshotMetadata";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.SnapshotMetadata".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.SnapshotMetadata".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Snapshot {
     #[prost(bytes = "bytes", optional, tag = "1")]
     pub data: ::core::option::Option<::prost::bytes::Bytes>,
     #[prost(message, optional, tag = "2")]
     pub metadata: ::core::option::Option<SnapshotMetadata>,
+}
+impl ::prost::Name for Snapshot {
+    const NAME: &'static str = "Snapshot";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.Snapshot".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.Snapshot".into()
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Message {
@@ -62,6 +92,16 @@ pub struct Message {
     #[prost(message, repeated, tag = "14")]
     pub responses: ::prost::alloc::vec::Vec<Message>,
 }
+impl ::prost::Name for Message {
+    const NAME: &'static str = "Message";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.Message".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.Message".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HardState {
     #[prost(uint64, optional, tag = "1")]
@@ -70,6 +110,16 @@ pub struct HardState {
     pub vote: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "3")]
     pub commit: ::core::option::Option<u64>,
+}
+impl ::prost::Name for HardState {
+    const NAME: &'static str = "HardState";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.HardState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.HardState".into()
+    }
 }
 /// Who votes. The outgoing half is only filled during joint consensus, which etcd does not use.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -85,6 +135,16 @@ pub struct ConfState {
     #[prost(bool, optional, tag = "5")]
     pub auto_leave: ::core::option::Option<bool>,
 }
+impl ::prost::Name for ConfState {
+    const NAME: &'static str = "ConfState";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.ConfState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.ConfState".into()
+    }
+}
 /// Payload of an entry of type EntryConfChange. The context is a member description in JSON.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChange {
@@ -97,12 +157,32 @@ pub struct ConfChange {
     #[prost(uint64, optional, tag = "1")]
     pub id: ::core::option::Option<u64>,
 }
+impl ::prost::Name for ConfChange {
+    const NAME: &'static str = "ConfChange";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.ConfChange".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.ConfChange".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfChangeSingle {
     #[prost(enumeration = "ConfChangeType", optional, tag = "1")]
     pub r#type: ::core::option::Option<i32>,
     #[prost(uint64, optional, tag = "2")]
     pub node_id: ::core::option::Option<u64>,
+}
+impl ::prost::Name for ConfChangeSingle {
+    const NAME: &'static str = "ConfChangeSingle";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.ConfChangeSingle".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.ConfChangeSingle".into()
+    }
 }
 /// Joint configuration changes. etcd never proposes one.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -113,6 +193,16 @@ pub struct ConfChangeV2 {
     pub changes: ::prost::alloc::vec::Vec<ConfChangeSingle>,
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub context: ::core::option::Option<::prost::bytes::Bytes>,
+}
+impl ::prost::Name for ConfChangeV2 {
+    const NAME: &'static str = "ConfChangeV2";
+    const PACKAGE: &'static str = "raftpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "raftpb.ConfChangeV2".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/raftpb.ConfChangeV2".into()
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -9,3 +9,13 @@ pub struct Snapshot {
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub data: ::core::option::Option<::prost::bytes::Bytes>,
 }
+impl ::prost::Name for Snapshot {
+    const NAME: &'static str = "snapshot";
+    const PACKAGE: &'static str = "snappb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "snappb.snapshot".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/snappb.snapshot".into()
+    }
+}

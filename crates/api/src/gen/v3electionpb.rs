@@ -9,12 +9,32 @@ pub struct CampaignRequest {
     #[prost(bytes = "bytes", tag = "3")]
     pub value: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for CampaignRequest {
+    const NAME: &'static str = "CampaignRequest";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.CampaignRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.CampaignRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CampaignResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::etcdserverpb::ResponseHeader>,
     #[prost(message, optional, tag = "2")]
     pub leader: ::core::option::Option<LeaderKey>,
+}
+impl ::prost::Name for CampaignResponse {
+    const NAME: &'static str = "CampaignResponse";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.CampaignResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.CampaignResponse".into()
+    }
 }
 /// Proof of leadership: the key that was written, and the revision that made it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -28,10 +48,30 @@ pub struct LeaderKey {
     #[prost(int64, tag = "4")]
     pub lease: i64,
 }
+impl ::prost::Name for LeaderKey {
+    const NAME: &'static str = "LeaderKey";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.LeaderKey".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.LeaderKey".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub name: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for LeaderRequest {
+    const NAME: &'static str = "LeaderRequest";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.LeaderRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.LeaderRequest".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaderResponse {
@@ -40,15 +80,45 @@ pub struct LeaderResponse {
     #[prost(message, optional, tag = "2")]
     pub kv: ::core::option::Option<super::mvccpb::KeyValue>,
 }
+impl ::prost::Name for LeaderResponse {
+    const NAME: &'static str = "LeaderResponse";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.LeaderResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.LeaderResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResignRequest {
     #[prost(message, optional, tag = "1")]
     pub leader: ::core::option::Option<LeaderKey>,
 }
+impl ::prost::Name for ResignRequest {
+    const NAME: &'static str = "ResignRequest";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.ResignRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.ResignRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResignResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::etcdserverpb::ResponseHeader>,
+}
+impl ::prost::Name for ResignResponse {
+    const NAME: &'static str = "ResignResponse";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.ResignResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.ResignResponse".into()
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProclaimRequest {
@@ -57,8 +127,28 @@ pub struct ProclaimRequest {
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for ProclaimRequest {
+    const NAME: &'static str = "ProclaimRequest";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.ProclaimRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.ProclaimRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProclaimResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::etcdserverpb::ResponseHeader>,
+}
+impl ::prost::Name for ProclaimResponse {
+    const NAME: &'static str = "ProclaimResponse";
+    const PACKAGE: &'static str = "v3electionpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3electionpb.ProclaimResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3electionpb.ProclaimResponse".into()
+    }
 }

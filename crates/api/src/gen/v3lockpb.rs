@@ -7,6 +7,16 @@ pub struct LockRequest {
     #[prost(int64, tag = "2")]
     pub lease: i64,
 }
+impl ::prost::Name for LockRequest {
+    const NAME: &'static str = "LockRequest";
+    const PACKAGE: &'static str = "v3lockpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3lockpb.LockRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3lockpb.LockRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockResponse {
     #[prost(message, optional, tag = "1")]
@@ -15,13 +25,43 @@ pub struct LockResponse {
     #[prost(bytes = "bytes", tag = "2")]
     pub key: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for LockResponse {
+    const NAME: &'static str = "LockResponse";
+    const PACKAGE: &'static str = "v3lockpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3lockpb.LockResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3lockpb.LockResponse".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnlockRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: ::prost::bytes::Bytes,
 }
+impl ::prost::Name for UnlockRequest {
+    const NAME: &'static str = "UnlockRequest";
+    const PACKAGE: &'static str = "v3lockpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3lockpb.UnlockRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3lockpb.UnlockRequest".into()
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnlockResponse {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::etcdserverpb::ResponseHeader>,
+}
+impl ::prost::Name for UnlockResponse {
+    const NAME: &'static str = "UnlockResponse";
+    const PACKAGE: &'static str = "v3lockpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "v3lockpb.UnlockResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/v3lockpb.UnlockResponse".into()
+    }
 }

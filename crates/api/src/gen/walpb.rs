@@ -11,6 +11,16 @@ pub struct Record {
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub data: ::core::option::Option<::prost::bytes::Bytes>,
 }
+impl ::prost::Name for Record {
+    const NAME: &'static str = "Record";
+    const PACKAGE: &'static str = "walpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "walpb.Record".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/walpb.Record".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Snapshot {
     #[prost(uint64, optional, tag = "1")]
@@ -20,4 +30,14 @@ pub struct Snapshot {
     /// Written since 3.5.
     #[prost(message, optional, tag = "3")]
     pub conf_state: ::core::option::Option<super::raftpb::ConfState>,
+}
+impl ::prost::Name for Snapshot {
+    const NAME: &'static str = "Snapshot";
+    const PACKAGE: &'static str = "walpb";
+    fn full_name() -> ::prost::alloc::string::String {
+        "walpb.Snapshot".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/walpb.Snapshot".into()
+    }
 }
