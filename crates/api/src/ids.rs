@@ -126,7 +126,12 @@ mod tests {
 
     #[test]
     fn hex_has_no_padding_and_comes_back() {
-        for (id, text) in [(0, "0"), (0xcafe, "cafe"), (0x0097_1759_b910_cc6d, "971759b910cc6d"), (u64::MAX, "ffffffffffffffff")] {
+        for (id, text) in [
+            (0, "0"),
+            (0xcafe, "cafe"),
+            (0x0097_1759_b910_cc6d, "971759b910cc6d"),
+            (u64::MAX, "ffffffffffffffff"),
+        ] {
             assert_eq!(hex(id).to_string(), text);
             assert_eq!(parse_hex(text), Ok(id));
         }

@@ -128,7 +128,9 @@ mod tests {
         assert_eq!(of("3.5.0"), Some("3.5.0".to_owned()));
         assert_eq!(of("3.6.0-alpha.0"), Some("3.6.0".to_owned()));
         assert_eq!(of("3.6.1+git-dirty"), Some("3.6.1".to_owned()));
-        for bad in ["", "3", "3.5", "3.5.", "3.5.x", "3.5.0.0", "v3.5.0", "3.+5.0", "3.5.99999999999", "not_decided"] {
+        for bad in
+            ["", "3", "3.5", "3.5.", "3.5.x", "3.5.0.0", "v3.5.0", "3.+5.0", "3.5.99999999999", "not_decided"]
+        {
             assert_eq!(of(bad), None, "{bad:?}");
         }
     }

@@ -20,7 +20,9 @@ pub fn minimal_version(message: &Message, bytes: &[u8]) -> Result<Option<Minor>,
                 let inner_type = known.kind.message().expect("a field of message type");
                 minimal_version(inner_type, inner)?
             }
-            (Kind::Enum(_), Value::Varint(number)) if number != 0 || known.presence => of_value(known.kind, number),
+            (Kind::Enum(_), Value::Varint(number)) if number != 0 || known.presence => {
+                of_value(known.kind, number)
+            }
             (Kind::Enum(_), Value::Bytes(mut packed)) if known.repeated => {
                 let mut newest = None;
                 while !packed.is_empty() {
@@ -59,8 +61,8 @@ mod tests {
 
     use super::*;
     use crate::etcdserverpb::{
-        AlarmRequest, AlarmType, DowngradeVersionTestRequest, InternalRaftRequest, LeaseCheckpointRequest, PutRequest,
-        WatchCreateRequest,
+        AlarmRequest, AlarmType, DowngradeVersionTestRequest, InternalRaftRequest, LeaseCheckpointRequest,
+        PutRequest, WatchCreateRequest,
     };
     use crate::membershippb::ClusterVersionSetRequest;
     use crate::schema;
@@ -75,8 +77,10 @@ mod tests {
         assert_eq!(of(&put(PutRequest::default())), Some(Minor::new(3, 0)));
         assert_eq!(of(&put(PutRequest { prev_kv: true, ..Default::default() })), Some(Minor::new(3, 1)));
         assert_eq!(of(&put(PutRequest { ignore_lease: true, ..Default::default() })), Some(Minor::new(3, 2)));
-        let checkpoint =
-            InternalRaftRequest { lease_checkpoint: Some(LeaseCheckpointRequest::default()), ..Default::default() };
+        let checkpoint = InternalRaftRequest {
+            lease_checkpoint: Some(LeaseCheckpointRequest::default()),
+            ..Default::default()
+        };
         assert_eq!(of(&checkpoint), Some(Minor::new(3, 4)));
         let version = InternalRaftRequest {
             cluster_version_set: Some(ClusterVersionSetRequest { ver: "3.7.0".to_owned() }),

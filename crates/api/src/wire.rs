@@ -50,7 +50,10 @@ impl std::error::Error for Malformed {}
 impl From<Malformed> for crate::Status {
     /// What a client gets that sends such a request.
     fn from(error: Malformed) -> crate::Status {
-        crate::Status::new(crate::error::Code::Internal, format!("grpc: error unmarshalling request: {error}"))
+        crate::Status::new(
+            crate::error::Code::Internal,
+            format!("grpc: error unmarshalling request: {error}"),
+        )
     }
 }
 
@@ -269,7 +272,11 @@ fn take_group<'a>(rest: &mut &'a [u8], number: u32, depth: usize) -> Result<&'a 
 /// The last bytes field with this number, as decoders take the last of several. Malformed input ends the search.
 #[must_use]
 pub fn last_bytes(message: &[u8], number: u32) -> Option<&[u8]> {
-    Fields::new(message).map_while(Result::ok).filter(|f| f.number == number).filter_map(|f| f.value.bytes()).last()
+    Fields::new(message)
+        .map_while(Result::ok)
+        .filter(|f| f.number == number)
+        .filter_map(|f| f.value.bytes())
+        .last()
 }
 
 /// The last number field with this number; 0 if there is none. Malformed input ends the search.
@@ -351,7 +358,9 @@ fn copy_without_odd(message: &Message, bytes: &[u8], out: &mut Vec<u8>) -> Resul
             (Some(known), Value::Bytes(_)) if known.kind.wire_type() == LENGTH || known.repeated => {
                 out.extend_from_slice(field.raw);
             }
-            (Some(known), Value::Varint(_)) if known.kind.wire_type() == VARINT => out.extend_from_slice(field.raw),
+            (Some(known), Value::Varint(_)) if known.kind.wire_type() == VARINT => {
+                out.extend_from_slice(field.raw);
+            }
             (Some(_), _) => {}
             (None, _) => out.extend_from_slice(field.raw),
         }

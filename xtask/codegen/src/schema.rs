@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 use protox::prost_reflect::{
-    Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Syntax,
+    Cardinality, DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+    Syntax,
 };
 
 /// Rust source of the table: enums, then messages, both sorted by full name.
@@ -21,7 +22,12 @@ pub(crate) fn table(pool: &DescriptorPool) -> Result<String> {
         writeln!(out, "    Enum {{ name: {:?}, since: {}, values: &[", e.full_name(), since.of_enum(e)?)?;
         for v in e.values() {
             let since = since.read(&v.options(), "versionpb.etcd_version_enum_value")?;
-            writeln!(out, "        EnumValue {{ name: {:?}, number: {}, since: {since} }},", v.name(), v.number())?;
+            writeln!(
+                out,
+                "        EnumValue {{ name: {:?}, number: {}, since: {since} }},",
+                v.name(),
+                v.number()
+            )?;
         }
         writeln!(out, "    ] }},")?;
     }
@@ -84,12 +90,14 @@ impl Since<'_> {
     }
 
     fn read(&self, options: &DynamicMessage, extension: &str) -> Result<String> {
-        let extension = self.pool.get_extension_by_name(extension).context("version.proto lacks an extension")?;
+        let extension =
+            self.pool.get_extension_by_name(extension).context("version.proto lacks an extension")?;
         if !options.has_extension(&extension) {
             return Ok("None".to_owned());
         }
         let value = options.get_extension(&extension);
-        let (major, minor) = value.as_str().and_then(|v| v.split_once('.')).context("annotation is not X.Y")?;
+        let (major, minor) =
+            value.as_str().and_then(|v| v.split_once('.')).context("annotation is not X.Y")?;
         Ok(format!("Some(Minor::new({major}, {minor}))"))
     }
 }

@@ -4,8 +4,8 @@ use prost::Message as _;
 
 use super::*;
 use crate::etcdserverpb::{
-    Compare, InternalRaftRequest, MemberAddRequest, PutRequest, Request, RequestOp, TxnRequest, WatchCreateRequest,
-    compare, request_op,
+    Compare, InternalRaftRequest, MemberAddRequest, PutRequest, Request, RequestOp, TxnRequest,
+    WatchCreateRequest, compare, request_op,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -53,7 +53,13 @@ fn fields_stand_as_they_were_written() {
     );
     assert_eq!(fields.iter().flat_map(|f| f.raw).copied().collect::<Vec<_>>(), bytes);
     // Cut anywhere but between fields it is malformed, and never more than once.
-    let borders: Vec<usize> = fields.iter().scan(0, |at, f| { *at += f.raw.len(); Some(*at) }).collect();
+    let borders: Vec<usize> = fields
+        .iter()
+        .scan(0, |at, f| {
+            *at += f.raw.len();
+            Some(*at)
+        })
+        .collect();
     for cut in 1..bytes.len() {
         let whole = borders.contains(&cut);
         assert_eq!(Fields::new(&bytes[..cut]).any(|f| f.is_err()), !whole, "{cut}");
@@ -65,12 +71,15 @@ fn fields_stand_as_they_were_written() {
 fn malformed_is_what_go_calls_malformed() {
     let put = schema::of::<PutRequest>();
     for bad in [
-        "ffffff",                 // cut inside a tag
-        "0001",                   // field number 0
-        "8080808010 00",          // field number 2^29
-        "0e", "0f",               // wire types 6 and 7
-        "0c",                     // end of a group that never began
-        "13", "1308", "1314 1c",  // unended, and ended by another number
+        "ffffff",        // cut inside a tag
+        "0001",          // field number 0
+        "8080808010 00", // field number 2^29
+        "0e",
+        "0f", // wire types 6 and 7
+        "0c", // end of a group that never began
+        "13",
+        "1308",
+        "1314 1c",                // unended, and ended by another number
         "0a05 61",                // shorter than it says
         "0affffffffffffffffff01", // length of 2^64-1
     ] {
@@ -112,7 +121,10 @@ fn deep_nesting_is_malformed_before_it_hurts() {
 fn strings_must_be_utf8_where_go_insists() {
     let bad = hex("0a02c328");
     assert_eq!(decode::<MemberAddRequest>(bad.clone().into()), Err(Malformed::Utf8));
-    assert_eq!(crate::Status::from(Malformed::Utf8).message, "grpc: error unmarshalling request: string field contains invalid UTF-8");
+    assert_eq!(
+        crate::Status::from(Malformed::Utf8).message,
+        "grpc: error unmarshalling request: string field contains invalid UTF-8"
+    );
     // Keys are bytes; and old v2 requests are not looked at.
     assert!(decode::<PutRequest>(bad.into()).is_ok());
     assert_eq!(check(schema::of::<Request>(), &hex("1202c328")), Ok(Checked::default()));
@@ -209,14 +221,16 @@ mod random {
             target_union: Some(compare::TargetUnion::Version(version)),
             ..Default::default()
         });
-        let put = (key.clone(), key, any::<i64>(), any::<bool>()).prop_map(|(key, value, lease, prev_kv)| RequestOp {
-            request: Some(request_op::Request::RequestPut(PutRequest {
-                key: key.into(),
-                value: value.into(),
-                lease,
-                prev_kv,
-                ..Default::default()
-            })),
+        let put = (key.clone(), key, any::<i64>(), any::<bool>()).prop_map(|(key, value, lease, prev_kv)| {
+            RequestOp {
+                request: Some(request_op::Request::RequestPut(PutRequest {
+                    key: key.into(),
+                    value: value.into(),
+                    lease,
+                    prev_kv,
+                    ..Default::default()
+                })),
+            }
         });
         let ops = proptest::collection::vec(put, 0..4);
         (proptest::collection::vec(compare, 0..4), ops.clone(), ops)
