@@ -6,7 +6,7 @@
 //!
 //! What it must not know: any file format, that etcd exists, what time it is.
 //!
-//! Reading order: this file, `os.rs`, `map.rs` (all `unsafe` of the repository), `mem.rs`.
+//! Reading order: this file, `os.rs`, `map.rs` (all `unsafe` of the repository), `mem.rs` and what is under it.
 //!
 //! # What is durable after what
 //!
@@ -189,3 +189,6 @@ pub trait Mapping: Send + Sync + fmt::Debug {
     /// Tells the kernel what is expected of a range; never fails.
     fn advise(&self, offset: u64, len: u64, advice: Advice);
 }
+
+#[cfg(test)]
+mod tests;
