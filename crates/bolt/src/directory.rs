@@ -1,0 +1,236 @@
+//! The leaf directory of one bucket: the beginning of each leaf's first key -> the leaf's page, in memory, so that a
+//! get reads one leaf and no branch. 16 bytes per leaf.
+//!
+//! A directory is immutable and shared by the views of its transaction; a commit makes the next one, which shares
+//! all chunks that did not change.
+//!
+//! Invariants:
+//! 1. One entry per leaf of the tree, in key order. Its head is the first eight bytes of the key that the leaf's
+//!    parent has for it, zeros where the key is shorter; so heads never descend.
+//! 2. Equal heads are told apart by the first keys of the leaves themselves, which lie between the parent's key and
+//!    the next one.
+//! 3. No chunk is empty.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::page::{Page, Pages};
+use crate::rebuild::LeafChanges;
+
+/// Most entries of a chunk.
+const CHUNK_MAX: usize = 512;
+/// A chunk below this is joined to its left neighbour when there is room.
+const CHUNK_MIN: usize = 128;
+
+/// A leaf: the head of its key, and its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) head: u64,
+    pub(crate) page: u64,
+}
+
+/// Leaves by first key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Directory {
+    /// Head of each chunk's first entry.
+    heads: Vec<u64>,
+    chunks: Vec<Arc<[Place]>>,
+}
+
+/// First eight bytes of a key, so that a smaller key never has a larger head.
+#[inline]
+pub(crate) fn head(key: &[u8]) -> u64 {
+    if let Some(bytes) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*bytes);
+    }
+    let mut bytes = [0; 8];
+    bytes[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(bytes)
+}
+
+fn first_key<'a>(page: &Page<'a>) -> Result<&'a [u8]> {
+    if page.count() == 0 { Ok(&[]) } else { page.key(0) }
+}
+
+impl Directory {
+    /// From all leaves of a tree in key order.
+    pub(crate) fn new(places: &[Place]) -> Directory {
+        let mut directory = Directory::default();
+        for chunk in places.chunks(CHUNK_MAX) {
+            directory.push(chunk.to_vec());
+        }
+        directory
+    }
+
+    fn push(&mut self, mut chunk: Vec<Place>) {
+        if chunk.len() < CHUNK_MIN
+            && let Some(last) = self.chunks.last()
+            && last.len() + chunk.len() <= CHUNK_MAX
+        {
+            chunk.splice(0..0, last.iter().copied());
+            self.chunks.pop();
+            self.heads.pop();
+        }
+        if let Some(first) = chunk.first() {
+            self.heads.push(first.head);
+            self.chunks.push(chunk.into());
+        }
+    }
+
+    /// Number of leaves.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len()).sum()
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.chunks.iter().flat_map(|chunk| chunk.iter().copied())
+    }
+
+    /// The page of the leaf that covers `key`; `None` when there is no tree. A result that turned out to be needed
+    /// to decide between equal heads was read from `pages`.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8], pages: &Pages) -> Result<Option<u64>> {
+        let head = head(key);
+        let Some(chunk) = self.heads.partition_point(|first| *first <= head).checked_sub(1) else {
+            return Ok(self.chunks.first().map(|chunk| chunk[0].page));
+        };
+        let places = &self.chunks[chunk];
+        let place = places[places.partition_point(|place| place.head <= head) - 1];
+        // The last place whose head is not above the key's: it covers the key, unless its own key has the same head
+        // and is above.
+        if place.head < head || first_key(&pages.page(place.page)?)? <= key {
+            return Ok(Some(place.page));
+        }
+        self.find_equal(key, head, pages).map(Some)
+    }
+
+    /// The covering leaf when heads equal to the key's exist: the last of them whose first key is not above `key`,
+    /// else the leaf before them.
+    fn find_equal(&self, key: &[u8], head: u64, pages: &Pages) -> Result<u64> {
+        let low = self.rank(|place| place.head < head);
+        let high = self.rank(|place| place.head <= head);
+        let (mut from, mut to) = (low, high);
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            let leaf = pages.page(self.at(middle).page)?;
+            if first_key(&leaf)? <= key { from = middle + 1 } else { to = middle }
+        }
+        Ok(self.at(from.saturating_sub(1)).page)
+    }
+
+    /// Number of places for which `below` holds; it holds for a prefix of them.
+    fn rank(&self, below: impl Fn(&Place) -> bool) -> usize {
+        let full = self.chunks.partition_point(|chunk| below(&chunk[chunk.len() - 1]));
+        let before: usize = self.chunks[..full].iter().map(|chunk| chunk.len()).sum();
+        before + self.chunks.get(full).map_or(0, |chunk| chunk.partition_point(below))
+    }
+
+    fn at(&self, mut index: usize) -> Place {
+        for chunk in &self.chunks {
+            if index < chunk.len() {
+                return chunk[index];
+            }
+            index -= chunk.len();
+        }
+        unreachable!("index within the directory")
+    }
+
+    /// The directory after a commit that changed these leaves. `pages` is the old state, in which the leaves that
+    /// stay can be read. An error means the old file contradicts itself.
+    pub(crate) fn apply(&self, changes: &LeafChanges<'_>, pages: &Pages) -> Result<Directory> {
+        let mut gone: Vec<u64> =
+            changes.removed.iter().map(|child| child.1).chain(changes.removed_root).collect();
+        gone.sort_unstable();
+        let mut touched: Vec<usize> = Vec::new();
+        let all = changes.removed.iter().chain(&changes.added);
+        for (key, _) in all {
+            touched.extend(self.chunks_of(head(key)));
+        }
+        if changes.removed_root.is_some() && !self.chunks.is_empty() {
+            touched.push(0);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+
+        let mut next = Directory::default();
+        let mut added = changes.added.as_slice();
+        let mut removed = 0;
+        let mut touched = touched.into_iter().peekable();
+        let mut chunk = 0;
+        while chunk < self.chunks.len() {
+            if touched.next_if_eq(&chunk).is_none() {
+                next.heads.push(self.heads[chunk]);
+                next.chunks.push(self.chunks[chunk].clone());
+                chunk += 1;
+                continue;
+            }
+            let start = chunk;
+            chunk += 1;
+            while touched.next_if_eq(&chunk).is_some() {
+                chunk += 1;
+            }
+            // What is added below the head of the next untouched chunk belongs here: a head equal to that one would
+            // have made it touched.
+            let end = self.heads.get(chunk).copied();
+            let here = added.partition_point(|child| end.is_none_or(|end| head(child.0) < end));
+            let (mine, rest) = added.split_at(here);
+            added = rest;
+            let old: Vec<Place> =
+                self.chunks[start..chunk].iter().flat_map(|chunk| chunk.iter().copied()).collect();
+            let kept: Vec<Place> =
+                old.iter().copied().filter(|place| gone.binary_search(&place.page).is_err()).collect();
+            removed += old.len() - kept.len();
+            next.extend(&merge(&kept, mine, pages)?);
+        }
+        if self.chunks.is_empty() {
+            next.extend(&merge(&[], added, pages)?);
+            added = &[];
+        }
+        if removed != gone.len() || !added.is_empty() || !next.heads.is_sorted() {
+            return Err(pages.corrupt(0, "the tree of a bucket has keys out of order"));
+        }
+        Ok(next)
+    }
+
+    /// The chunks that a place of this head lies in, or would.
+    fn chunks_of(&self, head: u64) -> std::ops::Range<usize> {
+        if self.chunks.is_empty() {
+            return 0..0;
+        }
+        let end = self.heads.partition_point(|first| *first <= head).max(1);
+        let start =
+            self.chunks[..end].partition_point(|chunk| chunk[chunk.len() - 1].head < head).min(end - 1);
+        start..end
+    }
+
+    fn extend(&mut self, places: &[Place]) {
+        // Full chunks first: what grows is mostly the end.
+        for chunk in places.chunks(CHUNK_MAX) {
+            self.push(chunk.to_vec());
+        }
+    }
+}
+
+/// Merges leaves that stay with leaves that are new, both in key order.
+fn merge(kept: &[Place], added: &[(&[u8], u64)], pages: &Pages) -> Result<Vec<Place>> {
+    let mut merged = Vec::with_capacity(kept.len() + added.len());
+    let mut kept = kept.iter().copied().peekable();
+    for (key, page) in added {
+        let head = head(key);
+        while let Some(place) = kept.peek() {
+            let before = match place.head.cmp(&head) {
+                std::cmp::Ordering::Less => true,
+                std::cmp::Ordering::Greater => false,
+                std::cmp::Ordering::Equal => first_key(&pages.page(place.page)?)? < *key,
+            };
+            if !before {
+                break;
+            }
+            merged.push(*place);
+            kept.next();
+        }
+        merged.push(Place { head, page: *page });
+    }
+    merged.extend(kept);
+    Ok(merged)
+}

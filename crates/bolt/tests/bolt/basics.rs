@@ -1,0 +1,212 @@
+//! Single properties of the engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bolt::{Batch, Db, Error, Op, Options};
+use bytes::Bytes;
+use disk::mem::MemDisk;
+use disk::os::OsDisk;
+use disk::{Disk, OpenMode};
+
+use crate::support::{PATH, check, dump, open, puts, small};
+
+/// The buckets of a new member, as Go's: 20 kB in all, 16 kB in use.
+#[test]
+fn a_new_member_has_the_sizes_that_go_reports() {
+    let disk = MemDisk::new();
+    let mut db = open(&disk, &Options::default()).unwrap();
+    assert_eq!(db.sizes().total, 4 * 4096);
+    let names =
+        ["alarm", "auth", "authRoles", "authUsers", "cluster", "key", "lease", "members", "members_removed"];
+    let mut batch = Batch::default();
+    for name in names.iter().chain(&["meta"]) {
+        batch.bucket(name.as_bytes()).create = true;
+    }
+    db.commit(&batch).unwrap();
+    for i in 0..5_u64 {
+        db.commit(&puts(b"meta", &[(b"consistent_index", &i.to_be_bytes()), (b"term", &[0; 8])])).unwrap();
+        check(&db, "new member");
+    }
+    let sizes = db.sizes();
+    assert_eq!((sizes.total, sizes.in_use), (20_480, 16_384));
+}
+
+#[test]
+fn a_new_file_has_the_bytes_that_go_writes() {
+    let disk = MemDisk::new();
+    drop(open(&disk, &Options::default()).unwrap());
+    let file = disk.open(Path::new(PATH), OpenMode::Read, 0).unwrap();
+    let mut bytes = vec![0; 4 * 4096];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    for (page, flags) in [(0, 4), (1, 4), (2, 0x10), (3, 2)] {
+        assert_eq!(bytes[page * 4096..][..16], [page as u8, 0, 0, 0, 0, 0, 0, 0, flags, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    let root_and_freelist = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4];
+    assert_eq!(bytes[16 + 16..][..25], root_and_freelist);
+    assert_eq!(bytes[4096 + 16 + 48], 1);
+}
+
+#[test]
+fn a_second_opener_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let db = Db::open(&disk, &path, Options::default()).unwrap();
+    assert!(matches!(Db::open(&disk, &path, Options::default()), Err(Error::Locked { .. })));
+    db.close().unwrap();
+    Db::open(&disk, &path, Options::default()).unwrap();
+}
+
+#[test]
+fn a_read_only_database_refuses_commits_and_a_missing_file() {
+    let disk = MemDisk::new();
+    let read_only = Options { read_only: true, ..Options::default() };
+    assert!(matches!(open(&disk, &read_only), Err(Error::Disk(_))));
+    let mut db = open(&disk, &small()).unwrap();
+    db.commit(&puts(b"a", &[(b"k", b"v")])).unwrap();
+    db.close().unwrap();
+    let before = disk.operations();
+    let mut db = open(&disk, &read_only).unwrap();
+    assert!(matches!(db.commit(&Batch::default()), Err(Error::ReadOnly { .. })));
+    assert!(matches!(db.defragment_step(), Err(Error::ReadOnly { .. })));
+    assert_eq!(db.reader().view().get(b"a", b"k").unwrap(), Some(&b"v"[..]));
+    assert!(disk.operations() > before);
+}
+
+/// A quarter of a page is the limit: header 16, per entry 16 and its bytes.
+#[test]
+fn buckets_are_inline_by_gos_rule_both_ways() {
+    let disk = MemDisk::new();
+    let mut db = open(&disk, &small()).unwrap();
+    let inline = |db: &Db| db.reader().view().bucket(b"a").unwrap().unwrap().is_inline();
+    let value = vec![7; 1024 - 16 - 16 - 1];
+    db.commit(&puts(b"a", &[(b"k", &value)])).unwrap();
+    assert!(inline(&db));
+    db.commit(&puts(b"a", &[(b"kk", &value)])).unwrap();
+    assert!(!inline(&db));
+    let mut batch = Batch::default();
+    batch.bucket(b"a").changes = vec![(Bytes::from_static(b"kk"), Op::Delete)];
+    db.commit(&batch).unwrap();
+    assert!(inline(&db));
+    check(&db, "inline");
+}
+
+#[test]
+fn changes_that_the_format_cannot_hold_are_refused_and_change_nothing() {
+    let disk = MemDisk::new();
+    let mut db = open(&disk, &small()).unwrap();
+    db.commit(&puts(b"a", &[(b"k", b"v")])).unwrap();
+    let before = (db.txid(), db.sizes(), dump(&db.reader().view()));
+    assert!(matches!(db.commit(&puts(b"a", &[(b"", b"v")])), Err(Error::KeyLength { len: 0 })));
+    let long = vec![1; 32_769];
+    assert!(matches!(db.commit(&puts(b"a", &[(&long, b"v")])), Err(Error::KeyLength { len: 32_769 })));
+    let mut batch = puts(b"b", &[(b"k", b"v")]);
+    batch.bucket(b"b").create = false;
+    assert!(matches!(db.commit(&batch), Err(Error::BucketMissing { .. })));
+    assert_eq!((db.txid(), db.sizes(), dump(&db.reader().view())), before);
+    check(&db, "refused");
+    db.commit(&puts(b"a", &[(&long[1..], b"v")])).unwrap();
+    check(&db, "longest key");
+}
+
+#[test]
+fn a_full_device_changes_nothing_and_the_reserve_serves_deletes() {
+    let disk = MemDisk::new();
+    let options = Options { reserve_bytes: 256 << 10, ..small() };
+    let mut db = open(&disk, &options).unwrap();
+    disk.set_capacity(Some(8 << 20));
+    let value = vec![1; 10_000];
+    let mut model = dump(&db.reader().view());
+    let mut keys: Vec<[u8; 8]> = Vec::new();
+    loop {
+        let key = (keys.len() as u64).to_be_bytes();
+        match db.commit(&puts(b"key", &[(&key, &value)])) {
+            Ok(_) => {
+                keys.push(key);
+                model.entry(b"key".to_vec()).or_default().insert(key.to_vec(), value.clone());
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+                break;
+            }
+        }
+        assert!(keys.len() < 2000, "the device never fills");
+    }
+    assert!(keys.len() > 600, "{} keys of 10 kB on 8 MB", keys.len());
+    check(&db, "full");
+    assert!(dump(&db.reader().view()) == model);
+    // With the capacity taken down to what is in use, nothing can grow; deletes must go on.
+    disk.set_capacity(Some(disk.used_bytes()));
+    for chunk in keys.chunks(20) {
+        let mut batch = Batch { use_reserve: true, ..Batch::default() };
+        batch.bucket(b"key").changes =
+            chunk.iter().map(|key| (Bytes::copy_from_slice(key), Op::Delete)).collect();
+        db.commit(&batch).unwrap();
+        check(&db, "deleting");
+    }
+    db.commit(&puts(b"key", &[(b"again", &value)])).unwrap();
+    while !db.defragment_step().unwrap().done {}
+    check(&db, "shrunk");
+    assert!(db.sizes().total < 20 * 4096, "{:?}", db.sizes());
+}
+
+#[test]
+fn a_stream_is_a_database_of_the_same_content() {
+    let disk = MemDisk::new();
+    let mut db = open(&disk, &small()).unwrap();
+    let mut changes = crate::support::Changes::new(5);
+    for _ in 0..20 {
+        db.commit(&changes.next()).unwrap();
+    }
+    let view = db.reader().view();
+    let model = changes.model.clone();
+    for _ in 0..20 {
+        db.commit(&changes.next()).unwrap();
+    }
+    let copy = disk.open(Path::new("/copy"), OpenMode::Create, 0o600).unwrap();
+    let mut offset = 0;
+    let len = view
+        .write_to::<Error>(&mut |bytes| {
+            copy.write_all_at(bytes, offset)?;
+            offset += bytes.len() as u64;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!((len, offset), (view.stream_len(), view.stream_len()));
+    let mut odd = vec![0; 5000];
+    assert_eq!(view.read_chunk(len - 4999, &mut odd).unwrap(), 4999);
+    drop(copy);
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut db = Db::open(&disk, Path::new("/copy"), small()).unwrap();
+    assert_eq!(db.txid(), view.txid());
+    assert!(dump(&db.reader().view()) == model);
+    check(&db, "copy");
+    // The newest meta of a copy is in page 0 whatever its number; the commit must not overwrite it.
+    let txid = db.commit(&puts(b"a", &[(b"k", b"v")])).unwrap().txid;
+    assert_eq!(txid % 2, 1);
+    check(&db, "copy, changed");
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_committed() {
+    for n in 1..40 {
+        let disk = MemDisk::new();
+        let mut db = open(&disk, &small()).unwrap();
+        db.commit(&puts(b"a", &[(b"k", b"v")])).unwrap();
+        disk.fail_after(n, std::io::ErrorKind::Other);
+        let result = db.commit(&puts(b"a", &[(b"k", b"w")]));
+        if !disk.clear_fault() {
+            result.unwrap();
+            return;
+        }
+        if result.is_err() && db.commit(&Batch::default()).is_ok() {
+            check(&db, "an error that is not fatal");
+        }
+        assert!(db.reader().view().get(b"a", b"k").unwrap().is_some());
+        drop(db);
+        let db = open(&disk, &small()).unwrap();
+        check(&db, "after a fault");
+    }
+    panic!("a commit of more than 40 operations");
+}
