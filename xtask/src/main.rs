@@ -1,16 +1,64 @@
-//! The project's own chores, as `cargo xtask VERB`.
+//! The project's own chores, as `cargo xtask VERB`. It has no dependencies, so that it is there in seconds.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "chores run on the developer's machine"
+)]
 
-use std::process::{Command, ExitCode};
+mod dist;
+mod peers;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use shell::{Cmd, Result};
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  test             build everything and run every test
+  tidy [--record]  house rules: crate graph, file heads, sizes, words; --record lowers the recorded sizes
+  codegen          crates/api/proto -> crates/api/src/gen
+  peers [VERSION]  build the Go releases that tests compare with, outside the tree
+  bench [ARGS]     build our programs and the load generator, and run it
+  dist             the release tarball, in target/dist
+";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("codegen") => {
-            let status = Command::new("cargo").args(["run", "--quiet", "--package", "codegen"]).status();
-            if status.is_ok_and(|s| s.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut arguments = std::env::args().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match (verb.as_str(), rest.as_slice()) {
+        ("test", []) => test::run(),
+        ("tidy", []) => tidy::run(false),
+        ("tidy", [flag]) if flag == "--record" => tidy::run(true),
+        ("codegen", []) => Cmd::cargo(["run", "--package", "codegen"]).run(),
+        ("peers", versions) => peers::run(versions),
+        ("bench", arguments) => bench(arguments),
+        ("dist", []) => dist::run(),
+        ("help" | "--help" | "-h", _) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
         }
         _ => {
-            eprintln!("usage: cargo xtask codegen");
-            ExitCode::from(2)
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {verb}: {error}");
+            ExitCode::FAILURE
         }
     }
+}
+
+/// The load generator compares our release programs with Go's; both have to be there before it starts.
+fn bench(arguments: &[String]) -> Result<()> {
+    Cmd::cargo(["build", "--release", "--bins"]).run()?;
+    peers::ensure("3.7.3")?;
+    Cmd::cargo(["run", "--release", "--package", "bench", "--"]).args(arguments).run()
 }
