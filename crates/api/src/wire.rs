@@ -303,8 +303,9 @@ pub fn copy_without(message: &[u8], number: u32, out: &mut Vec<u8>) -> Result<()
 /// What [`check`] found in a well-formed message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// A known field stands there with a wire type it cannot have. Go reads such a field as an unknown one, the
-    /// decoder of the generated structs refuses it: [`decode`] takes it out first.
+    /// Something Go reads and the decoder of the generated structs refuses, so that [`decode`] changes it first: a
+    /// known field with a wire type it cannot have, which Go takes for an unknown one and we leave out; or a string of
+    /// a proto2 message that is not UTF-8, of which we replace what is not.
     pub odd: bool,
 }
 
@@ -331,7 +332,8 @@ fn check_at(message: &Message, bytes: &[u8], depth: usize, checked: &mut Checked
                 let inner_type = known.kind.message().expect("a field of message type");
                 check_at(inner_type, inner, depth, checked)?;
             }
-            (Kind::Bytes | Kind::LooseString, Value::Bytes(_)) => {}
+            (Kind::LooseString, Value::Bytes(text)) => checked.odd |= std::str::from_utf8(text).is_err(),
+            (Kind::Bytes, Value::Bytes(_)) => {}
             (kind, Value::Varint(_)) if kind.wire_type() == VARINT => {}
             (kind, Value::Bytes(mut packed)) if kind.wire_type() == VARINT && known.repeated => {
                 while !packed.is_empty() {
@@ -344,16 +346,19 @@ fn check_at(message: &Message, bytes: &[u8], depth: usize, checked: &mut Checked
     Ok(())
 }
 
-/// Copies a checked message without the fields that [`Checked::odd`] speaks of, here and in messages inside.
-fn copy_without_odd(message: &Message, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// Copies a checked message, changing what [`Checked::odd`] speaks of, here and in messages inside.
+fn copy_readable(message: &Message, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     for field in Fields::new(bytes) {
         let field = field?;
         match (message.field(field.number), field.value) {
             (Some(known), Value::Bytes(inner)) if known.kind.message().is_some() => {
                 let inner_type = known.kind.message().expect("just asked");
                 let mut copy = Vec::with_capacity(inner.len());
-                copy_without_odd(inner_type, inner, &mut copy)?;
+                copy_readable(inner_type, inner, &mut copy)?;
                 put_message(field.number, &copy, out);
+            }
+            (Some(known), Value::Bytes(text)) if known.kind == Kind::LooseString => {
+                put_bytes(field.number, String::from_utf8_lossy(text).as_bytes(), out);
             }
             (Some(known), Value::Bytes(_)) if known.kind.wire_type() == LENGTH || known.repeated => {
                 out.extend_from_slice(field.raw);
@@ -377,13 +382,12 @@ pub fn decode<M: prost::Message + prost::Name + Default>(bytes: Bytes) -> Result
     let message = schema::of::<M>();
     let bytes = if check(message, &bytes)?.odd {
         let mut copy = Vec::with_capacity(bytes.len());
-        copy_without_odd(message, &bytes, &mut copy)?;
+        copy_readable(message, &bytes, &mut copy)?;
         Bytes::from(copy)
     } else {
         bytes
     };
-    // Two things are left to fail: strings of proto2 messages, where the struct wants UTF-8 and Go does not mind,
-    // and nesting of groups in unknown fields.
+    // Whatever the struct's decoder still refuses, it refuses as malformed: nothing is known that gets here.
     M::decode(bytes).map_err(|_| Malformed::Wire)
 }
 
