@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn keys_sort_as_revisions_do() {
-        let revisions = [Revision::new(1, 0), Revision::new(1, 1), Revision::new(2, 0), Revision::new(256, 0)];
+        let revisions =
+            [Revision::new(1, 0), Revision::new(1, 1), Revision::new(2, 0), Revision::new(256, 0)];
         for pair in revisions.windows(2) {
             assert!(pair[0] < pair[1]);
             assert!(pair[0].key() < pair[1].key());

@@ -1,0 +1,195 @@
+//! A transaction: changes that share one main revision and become visible together.
+//!
+//! All checks come before the first change; there is no way back. What can fail once a change was made is only
+//! reading the file, and then the process cannot go on anyway.
+
+use crate::error::{Error, Result};
+use crate::event::{Event, EventBatch};
+use crate::key_index::{KeyState, RangeEnd};
+use crate::kv::KeyValue;
+use crate::range::{Index, RangeQuery, RangeSummary, Source, Visit, decode};
+use crate::{Revision, Store};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// See the head of this file. Must be ended.
+#[must_use = "a transaction that is not ended stops the store"]
+pub struct WriteTxn<'a> {
+    store: &'a mut Store,
+    events: Vec<Event>,
+}
+
+/// What a put did.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Its revision.
+    pub revision: Revision,
+    /// The encoded `mvccpb.KeyValue` it replaced, if asked for.
+    pub previous: Option<Bytes>,
+    /// Whether the key did not exist before.
+    pub created: bool,
+}
+
+/// What a delete of a range did.
+#[derive(Clone, Debug)]
+pub struct Deleted {
+    /// The keys, in order.
+    pub keys: Vec<Bytes>,
+    /// The encoded `mvccpb.KeyValue`s, in order, if asked for.
+    pub previous: Vec<Bytes>,
+}
+
+impl Deleted {
+    /// How many keys were deleted.
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl<'a> WriteTxn<'a> {
+    pub(crate) fn new(store: &'a mut Store) -> WriteTxn<'a> {
+        WriteTxn { store, events: Vec::new() }
+    }
+
+    /// The revision that reads of this transaction see: the store's, and one more once something was changed.
+    pub fn revision(&self) -> i64 {
+        self.store.revision + i64::from(!self.events.is_empty())
+    }
+
+    /// The store's compact revision.
+    pub fn compact_revision(&self) -> i64 {
+        self.store.compact_revision
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision::new(self.store.revision + 1, self.events.len() as i64)
+    }
+
+    /// Answers a range request; own changes are seen.
+    pub fn range(&self, query: &RangeQuery, visit: &mut Visit<'_>) -> Result<RangeSummary> {
+        let source = Source {
+            index: Index::Writer(&self.store.index),
+            records: self.store.records(),
+            current: self.revision(),
+            compact: self.store.compact_revision,
+        };
+        source.range(query, visit)
+    }
+
+    /// What is known of a key without reading its record; own changes are seen.
+    pub fn key_state(&self, key: &[u8]) -> Option<KeyState> {
+        self.store.index.get(key, self.revision())
+    }
+
+    /// How many keys an interval has; own changes are seen.
+    pub fn count(&self, key: &[u8], end: &RangeEnd) -> usize {
+        self.store.index.count(key, end, self.revision())
+    }
+
+    /// The key's record; own changes are seen.
+    pub fn current(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.key_state(key) {
+            Some(state) => self.store.record(state.modified).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives the key's decoded record to `read`; nothing when there is no such key. Own changes are seen.
+    pub fn with_current<T>(&self, key: &[u8], read: impl FnOnce(&KeyValue<'_>) -> T) -> Result<Option<T>> {
+        let Some(state) = self.key_state(key) else { return Ok(None) };
+        let record = self.store.records().must_get(state.modified)?;
+        Ok(Some(read(&decode(record, state.modified)?)))
+    }
+
+    /// The lease the key is attached to; 0 for none, and for a key that does not exist.
+    pub fn lease_of(&self, key: &[u8]) -> Result<i64> {
+        Ok(self.with_current(key, |kv| kv.lease)?.unwrap_or(0))
+    }
+
+    /// Writes a key. With `want_previous` what it replaced comes back.
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64, want_previous: bool) -> Result<Put> {
+        let previous = if want_previous { self.current(key)? } else { None };
+        let revision = self.next_revision();
+        let store = &mut *self.store;
+        let info = store.index.put(key, revision);
+        let kv = KeyValue {
+            key,
+            create_revision: info.created,
+            mod_revision: revision.main,
+            version: info.version,
+            value,
+            lease,
+        };
+        let event = Event::put(&mut store.arena, &kv);
+        store.active.append(revision, false, event.kv.clone());
+        self.events.push(event);
+        Ok(Put { revision, previous, created: info.previous.is_none() })
+    }
+
+    /// Deletes the keys of an interval.
+    pub fn delete_range(&mut self, key: &[u8], end: &RangeEnd, want_previous: bool) -> Result<Deleted> {
+        let mut found = Vec::new();
+        let arena = &mut self.store.arena;
+        let at = self.store.revision + i64::from(!self.events.is_empty());
+        self.store.index.range(key, end, at, &mut |key, state| {
+            found.push((arena.copy(key), state.modified));
+            true
+        });
+        let mut previous = Vec::new();
+        if want_previous {
+            previous.reserve_exact(found.len());
+            for (_, modified) in &found {
+                previous.push(self.store.record(*modified)?);
+            }
+        }
+        let mut keys = Vec::with_capacity(found.len());
+        self.events.reserve(found.len());
+        for (key, _) in found {
+            self.delete(&key);
+            keys.push(key);
+        }
+        Ok(Deleted { keys, previous })
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let revision = self.next_revision();
+        let store = &mut *self.store;
+        let existed = store.index.tombstone(key, revision);
+        assert!(existed, "a key found a moment ago is there");
+        let (event, tombstone) = Event::delete(&mut store.arena, key, revision.main);
+        store.active.append(revision, true, tombstone);
+        self.events.push(event);
+    }
+
+    /// Ends the transaction: the store's revision rises if anything was changed, and the changes come back.
+    pub fn end(mut self) -> Option<Arc<EventBatch>> {
+        let events = std::mem::take(&mut self.events);
+        if events.is_empty() {
+            return None;
+        }
+        self.store.revision += 1;
+        Some(Arc::new(EventBatch { revision: self.store.revision, events }))
+    }
+}
+
+impl Drop for WriteTxn<'_> {
+    fn drop(&mut self) {
+        // The index and the buffer hold what the revision does not show: going on would write it twice.
+        assert!(
+            self.events.is_empty() || std::thread::panicking(),
+            "a transaction with changes was not ended"
+        );
+    }
+}
+
+impl Store {
+    /// A record that the index knows.
+    fn record(&mut self, revision: Revision) -> Result<Bytes> {
+        let records = crate::records::Records {
+            active: self.active.view(),
+            frozen: self.frozen.as_ref().map(|frozen| &frozen.view),
+            file: &self.file,
+        };
+        records.get_owned(revision, &mut self.arena)?.ok_or_else(|| Error::missing(revision))
+    }
+}
