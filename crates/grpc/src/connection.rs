@@ -120,12 +120,14 @@ impl Connection {
         );
         let mut replies = Replies::new(now_ms);
         let out = replies.out.buf();
-        let streams = settings.max_concurrent_streams.min(OPEN_STREAMS_MAX);
-        let ours = [
-            (setting::MAX_CONCURRENT_STREAMS, streams),
+        let mut ours = vec![
             (setting::INITIAL_WINDOW_SIZE, settings.stream_window),
             (setting::MAX_HEADER_LIST_SIZE, HEADER_LIST_MAX_BYTES as u32),
         ];
+        // As in Go, "no limit" is not announced; the bound behind it is meant for nobody who behaves.
+        if settings.max_concurrent_streams < OPEN_STREAMS_MAX {
+            ours.push((setting::MAX_CONCURRENT_STREAMS, settings.max_concurrent_streams));
+        }
         frame::put_settings(out, &ours);
         let more = settings.connection_window - 65_535;
         if more > 0 {

@@ -87,7 +87,13 @@ impl Connection {
             return Ok(());
         }
         self.check_not_idle(head.stream)?;
-        let Some(slot) = self.replies.streams.find(head.stream) else { return Ok(()) };
+        let Some(slot) = self.replies.streams.find(head.stream) else {
+            if more == 0 {
+                self.replies.reset_id(head.stream, Reason::Protocol);
+                return self.replies.abuse.reset(self.replies.now_ms);
+            }
+            return Ok(());
+        };
         let s = self.replies.streams.at(slot);
         s.send_window += more;
         if more == 0 {
@@ -119,6 +125,7 @@ impl Connection {
         self.check_not_idle(head.stream)?;
         let now = self.replies.now_ms;
         let Some(slot) = self.replies.streams.find(head.stream) else {
+            self.replies.forget_reset(head.stream);
             return self.replies.abuse.idle_frame(now);
         };
         let s = self.replies.streams.at(slot);

@@ -7,6 +7,7 @@ use crate::hpack::name::Name;
 use crate::limits::{PARTIAL_MAX_BYTES, PLAIN_BODY_MAX_BYTES, SPARE_STREAM_BYTES};
 use crate::message::{self, GunzipError, PREFIX_BYTES, code};
 use crate::sink::{PlainRequest, Sink};
+use crate::stream::Kind;
 
 impl Connection {
     #[inline]
@@ -207,8 +208,7 @@ impl Connection {
                     let text = format!("grpc: received message after decompression larger than max {max}");
                     self.fail_call(slot, code::RESOURCE_EXHAUSTED, &text, sink);
                 }
-                Err(GunzipError::Broken(why)) => {
-                    let text = format!("grpc: failed to decompress the message: {why}");
+                Err(GunzipError::Broken(text)) => {
                     self.fail_call(slot, code::INTERNAL, &text, sink);
                 }
             },
@@ -230,6 +230,10 @@ impl Connection {
         if !s.kind.one_request() {
             return sink.on_message(&mut self.replies, id, method, message);
         }
+        if s.surfaced && s.kind == Kind::Unary {
+            // grpc-go has stopped reading by now.
+            return;
+        }
         if s.surfaced {
             let text =
                 "cardinality violation: received multiple request messages for non-client-streaming RPC";
@@ -250,8 +254,10 @@ impl Connection {
         if s.id != id || !s.is_answerable() {
             return;
         }
-        if !s.body.is_empty() {
-            return self.fail_call(slot, code::INTERNAL, "unexpected EOF", sink);
+        if s.body.len() >= PREFIX_BYTES || (!s.body.is_empty() && !s.kind.one_request()) {
+            // The same event reaches grpc-go's handlers on two ways, with two codes.
+            let code = if s.kind == Kind::Unary { code::UNKNOWN } else { code::INTERNAL };
+            return self.fail_call(slot, code, "unexpected EOF", sink);
         }
         if !s.kind.one_request() {
             sink.on_half_close(&mut self.replies, id);

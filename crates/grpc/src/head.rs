@@ -39,6 +39,8 @@ pub(crate) struct RequestHead {
     /// `None`: there was no path.
     pub(crate) route: Option<Method>,
     pub(crate) timeout: Option<Result<u64, String>>,
+    /// grpc-go's text for a `-bin` field that is not base64.
+    pub(crate) bad_binary: Option<String>,
     pub(crate) content_length: Option<u64>,
     pub(crate) authorities: u32,
     pub(crate) hosts: u32,
@@ -58,6 +60,7 @@ impl RequestHead {
             connect: false,
             route: None,
             timeout: None,
+            bad_binary: None,
             content_length: None,
             authorities: 0,
             hosts: 0,
@@ -122,6 +125,14 @@ impl RequestHead {
                     b"" | b"identity" => Encoding::Identity,
                     b"gzip" => Encoding::Gzip,
                     _ => Encoding::Unknown,
+                }
+            }
+            Name::Other if f.name_bytes.ends_with(b"-bin") => {
+                if let Some(at) = message::bad_base64(f.value) {
+                    let (value, name) = (message::go_quote(f.value), message::go_quote(f.name_bytes));
+                    self.bad_binary = Some(format!(
+                        "malformed binary metadata {value} in header {name}: illegal base64 data at input byte {at}"
+                    ));
                 }
             }
             _ => {}

@@ -12,7 +12,7 @@ pub const OPEN_STREAMS_MAX: u32 = 100_000;
 
 /// One header block on the wire, CONTINUATION frames included. Larger: the connection ends, because the
 /// compression state behind it is lost.
-pub(crate) const HEADER_BLOCK_MAX_BYTES: usize = 64 * 1024;
+pub(crate) const HEADER_BLOCK_MAX_BYTES: usize = 256 * 1024;
 
 /// One header list after decompression (RFC 9113 section 6.5.2 counts 32 bytes per field). Larger: RST_STREAM.
 pub(crate) const HEADER_LIST_MAX_BYTES: usize = 64 * 1024;

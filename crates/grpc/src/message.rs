@@ -1,6 +1,6 @@
 //! gRPC on top of HTTP/2: status codes and their percent-encoded messages, `grpc-timeout`, the five-byte prefix, gzip.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use crate::limits::STATUS_MESSAGE_MAX_BYTES;
 
@@ -112,12 +112,33 @@ pub(crate) enum GunzipError {
 /// Decompresses a message of at most `max` bytes.
 pub(crate) fn gunzip(data: &[u8], max: usize) -> Result<Vec<u8>, GunzipError> {
     let mut out = Vec::new();
-    let limit = max as u64 + 1;
-    flate2::read::MultiGzDecoder::new(data)
-        .take(limit)
-        .read_to_end(&mut out)
-        .map_err(|e| GunzipError::Broken(e.to_string()))?;
+    let mut decoder = flate2::read::MultiGzDecoder::new(data);
+    let result = (&mut decoder).take(max as u64 + 1).read_to_end(&mut out);
+    if let Err(e) = result {
+        let why = match e.kind() {
+            io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
+            io::ErrorKind::InvalidInput if decoder.header().is_none() => "gzip: invalid header".to_owned(),
+            _ => e.to_string(),
+        };
+        let what =
+            if decoder.header().is_none() { "decompress the message" } else { "read decompressed data" };
+        return Err(GunzipError::Broken(format!("grpc: failed to {what}: {why}")));
+    }
     if out.len() > max { Err(GunzipError::TooLarge) } else { Ok(out) }
+}
+
+/// Where the value of a `-bin` field stops being base64, as Go's decoder counts; `None` if it is fine. Padding is
+/// optional.
+pub(crate) fn bad_base64(value: &[u8]) -> Option<usize> {
+    let digits = match value {
+        [head @ .., b'=', b'='] | [head @ .., b'='] if value.len().is_multiple_of(4) => head,
+        all => all,
+    };
+    let digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    match digits.iter().position(|b| !digit(b)) {
+        None if digits.len() % 4 == 1 => Some(digits.len()),
+        found => found,
+    }
 }
 
 /// Compresses a message.
@@ -166,7 +187,26 @@ mod tests {
         assert!(packed.len() < 1000);
         assert_eq!(gunzip(&packed, 100_000), Ok(data));
         assert_eq!(gunzip(&packed, 99_999), Err(GunzipError::TooLarge));
-        assert!(matches!(gunzip(b"nonsense", 10), Err(GunzipError::Broken(_))));
+        let broken = |data: &[u8]| match gunzip(data, 10) {
+            Err(GunzipError::Broken(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(broken(b"abc"), "grpc: failed to decompress the message: unexpected EOF");
+        assert_eq!(broken(&packed[..14]), "grpc: failed to read decompressed data: unexpected EOF");
+        assert_eq!(
+            broken(b"nonsense and more"),
+            "grpc: failed to decompress the message: gzip: invalid header"
+        );
+    }
+
+    #[test]
+    fn base64_of_binary_fields() {
+        for fine in ["", "YQ==", "YQ", "YWI=", "YWI", "YWJj", "+/+/"] {
+            assert_eq!(bad_base64(fine.as_bytes()), None, "{fine}");
+        }
+        for (bad, at) in [("%%%", 0), ("YW*j", 2), ("YWJjY", 5), ("YQ=", 2)] {
+            assert_eq!(bad_base64(bad.as_bytes()), Some(at), "{bad}");
+        }
     }
 
     #[test]

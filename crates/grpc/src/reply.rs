@@ -450,6 +450,11 @@ impl Replies {
         self.resets.contains(&id)
     }
 
+    /// The client has closed the stream too: nothing of it can be on the way any more.
+    pub(crate) fn forget_reset(&mut self, id: u32) {
+        self.resets.retain(|r| *r != id);
+    }
+
     /// An answer to a request that never became a call: headers with everything, as grpc-go's early abort.
     pub(crate) fn abort(&mut self, id: u32, http: u16, code: i32, message: &str, client_done: bool) {
         let at = self.open_headers(id);

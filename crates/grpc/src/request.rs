@@ -70,12 +70,7 @@ impl Connection {
             return self.trailers(slot, open, block, sink);
         }
         if id <= self.max_stream {
-            // The compression state must be kept even for a block that nobody wants.
-            self.decoder.decode(block, &mut |_| {}).map_err(|_| Error::Compression)?;
-            if self.replies.was_reset(id) {
-                return self.replies.abuse.idle_frame(self.replies.now_ms);
-            }
-            return Err(Error::StreamClosed("HEADERS on a closed stream"));
+            return self.late_headers(open, block);
         }
         self.max_stream = id;
         let mut head = RequestHead::new();
@@ -86,6 +81,22 @@ impl Connection {
             .map_err(|_| Error::Compression)?;
         head.end();
         self.request(open, &head, sink)
+    }
+
+    /// HEADERS on a stream that is over. One that we have reset may still have its trailers on the way.
+    fn late_headers(&mut self, open: OpenBlock, block: &[u8]) -> Result<(), Error> {
+        let mut pseudo = false;
+        // The compression state must be kept even for a block that nobody wants.
+        self.decoder
+            .decode(block, &mut |f| pseudo |= f.name_bytes.first() == Some(&b':'))
+            .map_err(|_| Error::Compression)?;
+        if !self.replies.was_reset(open.stream) {
+            return Err(Error::StreamClosed("HEADERS on a closed stream"));
+        }
+        if pseudo || !open.end_stream {
+            return Err(Error::Protocol("HEADERS that are no trailers on a closed stream"));
+        }
+        self.replies.abuse.idle_frame(self.replies.now_ms)
     }
 
     /// A complete request head on a new stream.
@@ -146,6 +157,9 @@ impl Connection {
         }
         if let Some(Err(text)) = &head.timeout {
             return Err((400, code::INTERNAL, format!("malformed grpc-timeout: {text}")));
+        }
+        if let Some(text) = &head.bad_binary {
+            return Err((400, code::INTERNAL, text.clone()));
         }
         if head.authorities + head.hosts == 0 {
             return Err((400, code::INTERNAL, "no host or :authority header present".into()));
