@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::alloc::Extent;
 use crate::batch::{Batch, Op};
+use crate::bugs::Bug;
 use crate::db::{Db, SyncMode};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -72,10 +73,13 @@ impl Db {
 
     /// Makes the last commit durable, if it is not yet.
     pub fn force(&mut self) -> Result<()> {
-        if self.options.read_only || self.durable == self.state.meta.txid {
+        if self.options.read_only {
             return Ok(());
         }
         self.check_writable()?;
+        if self.durable == self.state.meta.txid {
+            return Ok(());
+        }
         self.sync()?;
         self.durable = self.state.meta.txid;
         Ok(())
@@ -99,9 +103,13 @@ impl Db {
 
     /// Gives pages back to the allocator that nothing can reach any more (invariant 2).
     pub(crate) fn release_pending(&mut self) {
-        let oldest = self.shared.oldest_pin().unwrap_or(u64::MAX);
+        let mut oldest = self.shared.oldest_pin().unwrap_or(u64::MAX);
+        if self.options.has(Bug::IgnorePins) {
+            oldest = u64::MAX;
+        }
+        let durable = if self.options.has(Bug::ReuseEarly) { u64::MAX } else { self.durable };
         while let Some((txid, _)) = self.pending.front()
-            && *txid <= oldest.min(self.durable)
+            && *txid <= oldest.min(durable)
         {
             let (_, extents) = self.pending.pop_front().expect("looked at it");
             for extent in extents {
@@ -165,13 +173,18 @@ impl Db {
     }
 
     fn write(&mut self, state: &State, plan: Plan, finished: Finished) -> Result<Committed> {
-        let Finished { free, high_water, buffer, built, freed } = finished;
+        let Finished { free, high_water, buffer, built, mut freed } = finished;
+        if self.options.has(Bug::LosePages) {
+            freed.pop();
+        }
         let meta =
             Meta { root: plan.root, freelist: NO_FREELIST, high_water, txid: self.next_txid(), ..state.meta };
         assert!((2..high_water).contains(&meta.root), "root {} of {high_water} pages", meta.root);
         self.free = free;
         self.write_pages(&buffer, built).inspect_err(|_| self.broken = true)?;
-        self.sync()?;
+        if !self.options.has(Bug::SkipDataSync) {
+            self.sync()?;
+        }
         // The sync covered the last meta too: it was written before.
         self.durable = state.meta.txid;
         self.write_meta(&meta)?;

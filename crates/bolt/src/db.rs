@@ -11,6 +11,7 @@ use std::sync::Arc;
 use disk::{Advice, Disk, File, LockKind, OpenMode};
 
 use crate::alloc::{Extent, FreePages};
+use crate::bugs::Bug;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::meta::{self, Found, META_PAGE_USED, Meta, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
@@ -54,6 +55,21 @@ pub struct Options {
     pub directory_bucket: Option<&'static [u8]>,
     /// Room held back for commits that free space ([`crate::Batch::use_reserve`]).
     pub reserve_bytes: u64,
+    #[cfg(test)]
+    pub(crate) bug: Option<Bug>,
+}
+
+impl Options {
+    #[cfg(test)]
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the tests' version looks")]
+    pub(crate) const fn has(&self, _: Bug) -> bool {
+        false
+    }
 }
 
 impl Default for Options {
@@ -67,6 +83,8 @@ impl Default for Options {
             read_only: false,
             directory_bucket: None,
             reserve_bytes: 4 << 20,
+            #[cfg(test)]
+            bug: None,
         }
     }
 }
@@ -120,7 +138,7 @@ impl Db {
                 disk.sync_dir(parent)?;
             }
         }
-        if !options.read_only {
+        if !options.read_only && !options.has(Bug::SkipOpenSync) {
             file.sync_data()?;
         }
         let len = file.len()?;
@@ -260,13 +278,15 @@ impl Db {
     /// Slices, because cutting holds the file's lock in the kernel.
     pub(crate) fn cut_excess(&mut self) -> Result<bool> {
         const SLICE: u64 = 8 << 20;
-        if !self.cutting {
+        const ROUND: u64 = 64 << 10;
+        let early = self.options.has(Bug::CutEarly) && self.lowering;
+        if !self.cutting && !early {
             return Ok(false);
         }
-        let metas = self.state.meta.high_water.max(self.previous_high_water);
+        let metas = if early { 0 } else { self.previous_high_water }.max(self.state.meta.high_water);
         let keep = |pages: u64| {
             let needed = pages * self.state.pages.page_size as u64 + self.options.reserve_bytes;
-            needed.next_multiple_of(GROW_MIN)
+            needed.next_multiple_of(ROUND)
         };
         let (floor, now) = (keep(metas), keep(metas.max(self.shared.pinned_high_water())));
         if self.len <= now {
@@ -298,8 +318,15 @@ fn map(file: &dyn File, len: u64) -> Result<(Arc<dyn disk::Mapping>, u64)> {
     Err(last.expect("at least one size was tried").into())
 }
 
-/// Whether the file is empty, or its creation was interrupted: no meta was ever written, and it is no longer than a
-/// new one.
+/// Pages of a new file: two metas, an empty free list, an empty root.
+const NEW_PAGES: u64 = 4;
+
+fn new_meta(page_size: u32, txid: u64) -> Meta {
+    Meta { page_size, flags: 0, root: 3, sequence: 0, freelist: 2, high_water: NEW_PAGES, txid }
+}
+
+/// Whether the file is empty, or its creation was interrupted: it is no longer than a new one, and has of each meta
+/// nothing or a part, and of none the whole.
 fn is_unfinished(file: &dyn File, page_size: u32) -> Result<bool> {
     let len = file.len()?;
     if len == 0 {
@@ -311,15 +338,14 @@ fn is_unfinished(file: &dyn File, page_size: u32) -> Result<bool> {
     for slot in 0..2 {
         let mut head = [0; META_PAGE_USED];
         file.read_at(&mut head, slot * u64::from(page_size))?;
-        if head != [0; META_PAGE_USED] {
+        let whole = new_meta(page_size, slot).encode(slot);
+        let same = head.iter().zip(&whole).take_while(|(a, b)| a == b).count();
+        if same == META_PAGE_USED || head[same..].iter().any(|byte| *byte != 0) {
             return Ok(false);
         }
     }
     Ok(true)
 }
-
-/// Pages of a new file: two metas, an empty free list, an empty root.
-const NEW_PAGES: u64 = 4;
 
 /// Writes a new database: the pages first, the metas when those are durable, so that an interrupted creation leaves
 /// no valid meta.
@@ -333,9 +359,7 @@ fn create(file: &dyn File, page_size: u32) -> Result<()> {
     file.write_all_at(&body, 2 * u64::from(page_size))?;
     file.sync_all()?;
     for txid in 0..2 {
-        let meta =
-            Meta { page_size, flags: 0, root: 3, sequence: 0, freelist: 2, high_water: NEW_PAGES, txid };
-        file.write_all_at(&meta.encode(txid), txid * u64::from(page_size))?;
+        file.write_all_at(&new_meta(page_size, txid).encode(txid), txid * u64::from(page_size))?;
     }
     file.sync_all()?;
     Ok(())

@@ -14,6 +14,7 @@
 
 mod alloc;
 mod batch;
+mod bugs;
 pub mod check;
 mod commit;
 mod db;
@@ -27,6 +28,9 @@ mod read;
 mod rebuild;
 mod view;
 mod walk;
+
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Batch, BucketChange, Op};
 pub use commit::Committed;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use bolt::{Batch, Db, Op, Options, View};
+use crate::{Batch, Db, Op, Options, View};
 use bytes::Bytes;
 use disk::Disk;
 use disk::mem::MemDisk;
@@ -21,7 +21,7 @@ pub(crate) fn rng(seed: u64) -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }
 
-pub(crate) fn open(disk: &MemDisk, options: &Options) -> bolt::Result<Db> {
+pub(crate) fn open(disk: &MemDisk, options: &Options) -> crate::Result<Db> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Db::open(&disk, Path::new(PATH), options.clone())
 }
@@ -52,7 +52,7 @@ pub(crate) fn dump(view: &View) -> Model {
 
 /// Panics with all violations when the database or its accounts are wrong.
 pub(crate) fn check(db: &Db, context: &str) {
-    if let Err(violations) = bolt::check::check_db(db) {
+    if let Err(violations) = crate::check::check_db(db) {
         let text: Vec<String> = violations.iter().take(10).map(ToString::to_string).collect();
         panic!("{context}: {}", text.join("\n"));
     }

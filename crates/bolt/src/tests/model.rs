@@ -1,10 +1,10 @@
 //! Random transactions against a `BTreeMap`, with a full check after every one.
 
-use bolt::{Options, SyncMode, View};
+use crate::{Options, SyncMode, View};
 use disk::mem::MemDisk;
 use rand::Rng;
 
-use crate::support::{Changes, Model, check, dump, open, small};
+use crate::tests::support::{Changes, Model, check, dump, open, small};
 
 /// Every key is found by get, by the directory, and by seek; a cursor walks back as it walks forth.
 fn compare(view: &View, model: &Model, changes: &mut Changes, context: &str) {
