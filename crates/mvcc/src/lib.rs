@@ -26,6 +26,7 @@ pub mod schema;
 mod side;
 mod store;
 mod view;
+pub mod watch;
 mod write_buf;
 mod write_txn;
 
