@@ -1,0 +1,686 @@
+//! One member's raft: what the lane owns, one step, one drain.
+//!
+//! Invariants, restored at the end of every step:
+//! 1. The election timeout is pinned (`timeouts.rs`).
+//! 2. What others know of role, term and leader is what raft knows ([`RoleChange`] is queued when it differs).
+//! 3. Requests that can be proposed have been; a read round is under way if anybody waits for one.
+//! 4. Leases have deadlines if and only if this member leads and has applied an entry of its own term.
+//! 5. A lone voter does not campaign while its log is not durable to the end: the crate counts its own vote and,
+//!    with it, its whole log at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use api::ids::RequestIds;
+use api::raftpb;
+use raft::{RawNode, StateRole, eraftpb};
+
+use super::announce::Announce;
+use super::convert::{self, Dropped};
+use super::lease_clock::LeaseClock;
+use super::leases::LeaseWaiter;
+use super::lines::{Line, Lines};
+use super::log::Log;
+use super::propose::Proposals;
+use super::reads::Reads;
+use super::ready::{Handover, Held};
+use super::timeouts::Timeouts;
+use crate::config::Config;
+use crate::effect::{ConfApplied, RaftEffect, RaftInput, RoleChange};
+use crate::limits;
+use crate::now::{MILLISECOND, Now};
+
+/// What a member's raft starts from.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// This member.
+    pub id: u64,
+    /// Index and term of the entry before the first of `entries`.
+    pub log_start: (u64, u64),
+    /// The log.
+    pub entries: Vec<raftpb::Entry>,
+    /// Term, vote and commit as the log has them.
+    pub hard_state: raftpb::HardState,
+    /// Voters and learners at `applied`.
+    pub conf_state: raftpb::ConfState,
+    /// The last entry whose effects the database holds.
+    pub applied: u64,
+    /// Leases at `applied`: id, granted seconds, seconds left at the last checkpoint.
+    pub leases: Vec<(i64, i64, i64)>,
+    /// Index of the newest snapshot on disk.
+    pub disk_snapshot: u64,
+    /// Once this index is applied a snapshot on disk must cover it, however few entries there are; 0 for none.
+    pub snapshot_wanted_at: u64,
+}
+
+/// A state that a member cannot go on from. The process must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Something is committed that this member's log does not have, though it once said it had.
+    CommitOutOfRange {
+        /// What is committed.
+        commit: u64,
+        /// The last entry here.
+        last: u64,
+    },
+    /// The database is ahead of the log.
+    AppliedOutOfRange {
+        /// The database's consistent index.
+        applied: u64,
+        /// The last entry here.
+        last: u64,
+    },
+    /// The log starts after the entry that the database needs next.
+    Gap {
+        /// The database's consistent index.
+        applied: u64,
+        /// The first entry here.
+        first: u64,
+    },
+    /// An entry of the log cannot be understood.
+    Entry {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        reason: Dropped,
+    },
+    /// The settings are refused by the raft library.
+    Settings(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::CommitOutOfRange { commit, last } => write!(
+                f,
+                "tocommit({commit}) is out of range [lastIndex({last})]. Was the raft log corrupted, truncated, or lost?"
+            ),
+            Error::AppliedOutOfRange { applied, last } => write!(
+                f,
+                "applied({applied}) is out of range [lastIndex({last})]. Was the raft log corrupted, truncated, or lost?"
+            ),
+            Error::Gap { applied, first } => write!(
+                f,
+                "first index of committed entry[{first}] should <= applied index[{applied}] + 1: the log before it is gone"
+            ),
+            Error::Entry { index, reason } => write!(f, "raft log entry {index}: {reason}"),
+            Error::Settings(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A member's part in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes entries from a leader.
+    Follower,
+    /// Asks whether it could win an election.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Gives out entries.
+    Leader,
+}
+
+/// What raft knows, for those who ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This member's part.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// Leader, 0 when none is known.
+    pub leader: u64,
+    /// Last committed entry.
+    pub committed: u64,
+    /// Last applied entry.
+    pub applied: u64,
+    /// Last entry of the log.
+    pub last_index: u64,
+    /// Voters, ascending.
+    pub voters: Vec<u64>,
+    /// Learners, ascending.
+    pub learners: Vec<u64>,
+}
+
+/// The raft lane of one member.
+pub struct Node {
+    pub(super) id: u64,
+    pub(super) raft: RawNode<Log>,
+    pub(super) now: Now,
+    pub(super) heartbeat_ns: u64,
+    pub(super) election_ticks: usize,
+    pub(super) election_ns: u64,
+    pub(super) timeout_ns: u64,
+    pub(super) snapshot_count: u64,
+    pub(super) catch_up_entries: u64,
+    pub(super) fast_lease_keep_alive: bool,
+    pub(super) ids: RequestIds,
+    pub(super) timeouts: Timeouts,
+    pub(super) effects: Vec<RaftEffect>,
+    pub(super) lines: Lines,
+    /// Readies handed to the log lane, with what waits for them.
+    pub(super) held: VecDeque<Held>,
+    pub(super) handover: Handover,
+    pub(super) applied: u64,
+    pub(super) proposals: Proposals,
+    pub(super) reads: Reads,
+    /// Read requests of followers that came before this leader's first commit.
+    pub(super) early_reads: Vec<eraftpb::Message>,
+    pub(super) leases: LeaseClock,
+    pub(super) lease_waiters: VecDeque<LeaseWaiter>,
+    pub(super) lease_sweep_ns: u64,
+    pub(super) announce: Announce,
+    /// Role as last told.
+    pub(super) role: RoleChange,
+    /// First entry of the term in which this member leads; 0 when it does not lead.
+    pub(super) first_of_term: u64,
+    /// Whether an entry of that term has been committed, and its consequences drawn.
+    pub(super) committed_in_term: bool,
+    /// When the current leader became known.
+    pub(super) leader_since_ns: u64,
+    pub(super) last_tick_ns: u64,
+    /// Since when this leader, after a pause, does not know whether it still leads.
+    pub(super) unconfirmed_since_ns: Option<u64>,
+    /// A lone voter elects itself without waiting, once.
+    eager: bool,
+    /// Index of the newest snapshot on disk, and whether another is under way or wanted out of turn.
+    pub(super) disk_snapshot: u64,
+    pub(super) snapshot_under_way: bool,
+    pub(super) snapshot_forced: bool,
+    pub(super) snapshot_wanted_at: u64,
+    /// Followers that are being sent a snapshot, since when.
+    pub(super) sending_snapshots: BTreeMap<u64, u64>,
+    pub(super) keep_log_until_ns: u64,
+    /// Messages dropped, and why the last one was.
+    pub(super) dropped: (u64, Option<Dropped>),
+}
+
+impl Node {
+    /// A member's raft in the state that a directory holds.
+    pub fn new(config: &Config, start: Start, now: Now) -> Result<Node, Error> {
+        let log = build_log(&start)?;
+        let lines = Lines::new(start.id);
+        let raft_config = raft::Config {
+            id: start.id,
+            election_tick: config.election_ticks(),
+            heartbeat_tick: 1,
+            applied: start.applied,
+            max_size_per_msg: limits::RAFT_MESSAGE_BYTES_MAX,
+            max_inflight_msgs: limits::RAFT_INFLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: config.pre_vote,
+            max_committed_size_per_ready: limits::RAFT_MESSAGE_BYTES_MAX,
+            ..raft::Config::default()
+        };
+        let raft = RawNode::new(&raft_config, log, &lines.logger()).map_err(|e| Error::Settings(e.to_string()))?;
+        let mut leases = LeaseClock::new(config.lease_checkpoint, config.request_timeout_ns());
+        for (id, ttl, remaining) in start.leases {
+            leases.change(now.mono_ns, crate::effect::LeaseChange::Granted { id, ttl, remaining });
+        }
+        let mut node = Node {
+            id: start.id,
+            raft,
+            now,
+            heartbeat_ns: config.heartbeat_ms * MILLISECOND,
+            election_ticks: config.election_ticks(),
+            election_ns: config.election_ns(),
+            timeout_ns: config.request_timeout_ns(),
+            snapshot_count: config.snapshot_count,
+            catch_up_entries: config.catch_up_entries,
+            fast_lease_keep_alive: config.fast_lease_keep_alive,
+            ids: RequestIds::new(start.id, now.wall_ns / MILLISECOND),
+            timeouts: Timeouts::new(config.seed, start.id, config.election_ticks()),
+            effects: Vec::new(),
+            lines,
+            held: VecDeque::new(),
+            handover: Handover::default(),
+            applied: start.applied,
+            proposals: Proposals::new(config.max_request_bytes),
+            reads: Reads::default(),
+            early_reads: Vec::new(),
+            leases,
+            lease_waiters: VecDeque::new(),
+            lease_sweep_ns: now.mono_ns,
+            announce: Announce::new(config),
+            role: RoleChange {
+                term: 0,
+                leader: 0,
+                is_leader: false,
+                is_learner: false,
+                reads_are_local: false,
+            },
+            first_of_term: 0,
+            committed_in_term: false,
+            leader_since_ns: 0,
+            last_tick_ns: now.mono_ns,
+            unconfirmed_since_ns: None,
+            eager: true,
+            disk_snapshot: start.disk_snapshot,
+            snapshot_under_way: false,
+            snapshot_forced: false,
+            snapshot_wanted_at: start.snapshot_wanted_at,
+            sending_snapshots: BTreeMap::new(),
+            keep_log_until_ns: 0,
+            dropped: (0, None),
+        };
+        node.lines.conf_state(&node.raft.raft.prs().conf().to_conf_state());
+        node.notice_snapshot_due();
+        node.settle();
+        Ok(node)
+    }
+
+    /// Takes one input. What follows from it waits for [`Node::drain`]; several steps may precede one drain.
+    pub fn step(&mut self, now: Now, input: RaftInput) -> Result<(), Error> {
+        self.now = now;
+        self.notice_pause();
+        match input {
+            RaftInput::Tick => self.tick(),
+            RaftInput::Message(message) => self.message(message)?,
+            RaftInput::Propose(batch) => self.propose(batch),
+            RaftInput::ConfChange { reply_to, change } => self.propose_conf_change(reply_to, change),
+            RaftInput::ReadIndex(reads) => {
+                let refused = self.reads.add(reads);
+                self.refuse(refused, api::error::ErrorCode::TooManyRequests);
+            }
+            RaftInput::Renew(renewals) => self.renew(renewals),
+            RaftInput::LeaseTimes(questions) => self.lease_times(questions),
+            RaftInput::Persisted { ready } => self.persisted(ready),
+            RaftInput::Applied { index, leases } => self.applied_to(index, leases),
+            RaftInput::ConfApplied(applied) => self.conf_applied(applied),
+            RaftInput::Versions(versions) => self.announce.versions = versions,
+            RaftInput::OwnIdentity(identity) => self.proposals.own_identity = identity,
+            RaftInput::SnapshotSaved { index } => self.snapshot_saved(index),
+            RaftInput::ForceSnapshot => {
+                self.snapshot_forced = true;
+                self.notice_snapshot_due();
+            }
+            RaftInput::SnapshotDone { to, ok } => self.snapshot_done(to, ok),
+            RaftInput::Unreachable(id) => self.raft.report_unreachable(id),
+            RaftInput::TransferLeader { to } => self.transfer_leader(to),
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Moves everything that follows from the steps so far into `out`, in the order in which it may be done.
+    pub fn drain(&mut self, out: &mut Vec<RaftEffect>) {
+        while self.raft.has_ready() {
+            self.take_ready();
+            self.settle();
+        }
+        self.hand_over();
+        out.append(&mut self.effects);
+    }
+
+    /// When the next tick is due.
+    pub fn next_wakeup_ns(&self) -> u64 {
+        self.last_tick_ns + self.heartbeat_ns
+    }
+
+    /// Who waits for the entry with this request id; asked once per answer of apply.
+    pub fn take_waiting(&mut self, id: u64) -> Option<crate::effect::ReplyTo> {
+        if self.announce.applied(id) {
+            self.effects.push(RaftEffect::Published);
+        }
+        self.proposals.waiting.take(id)
+    }
+
+    /// A fresh request id, for proposals that carry one inside (lease ids).
+    pub fn ids(&self) -> &RequestIds {
+        &self.ids
+    }
+
+    /// What raft knows.
+    pub fn status(&self) -> Status {
+        let raft = &self.raft.raft;
+        let conf = convert::conf_state_out(&raft.prs().conf().to_conf_state());
+        Status {
+            role: match raft.state {
+                StateRole::Follower => Role::Follower,
+                StateRole::PreCandidate => Role::PreCandidate,
+                StateRole::Candidate => Role::Candidate,
+                StateRole::Leader => Role::Leader,
+            },
+            term: raft.term,
+            leader: raft.leader_id,
+            committed: raft.raft_log.committed,
+            applied: self.applied,
+            last_index: raft.raft_log.last_index(),
+            voters: conf.voters,
+            learners: conf.learners,
+        }
+    }
+
+    /// The role as it was last told with [`RaftEffect::Role`].
+    pub fn role(&self) -> RoleChange {
+        self.role
+    }
+
+    /// Whether linearizable reads need no round: see [`RoleChange::reads_are_local`].
+    pub fn reads_are_local(&self) -> bool {
+        let raft = &self.raft.raft;
+        raft.state == StateRole::Leader
+            && self.is_lone_voter()
+            && self.first_of_term != 0
+            && self.applied >= self.first_of_term
+    }
+
+    /// Whether a learner has caught up enough to become a voter: nine tenths of the leader's own log. Only a leader
+    /// knows; `None` when this member is none, or the learner unknown.
+    pub fn learner_is_ready(&self, id: u64) -> Option<bool> {
+        let raft = &self.raft.raft;
+        if raft.state != StateRole::Leader {
+            return None;
+        }
+        let own = raft.prs().get(self.id)?.matched;
+        let matched = raft.prs().get(id)?.matched;
+        Some(matched as f64 >= own as f64 * 0.9)
+    }
+
+    /// Lines of the raft library since the last call, in etcd's words.
+    pub fn take_lines(&mut self) -> Vec<Line> {
+        self.lines.take()
+    }
+
+    /// How many messages were dropped since the start, and why the last one was.
+    pub fn dropped(&self) -> (u64, Option<Dropped>) {
+        self.dropped
+    }
+
+    /// Lets ticks pass at once, so that a member that has just connected to its peers does not wait its whole
+    /// election timeout. Never as many as would start a campaign.
+    pub fn fast_forward(&mut self, ticks: usize) {
+        for _ in 0..ticks.min(self.election_ticks.saturating_sub(1)) {
+            self.raft_tick();
+        }
+        self.settle();
+    }
+
+    pub(super) fn is_lone_voter(&self) -> bool {
+        let raft = &self.raft.raft;
+        raft.promotable() && raft.prs().is_singleton()
+    }
+
+    fn is_durable_to_the_end(&self) -> bool {
+        let log = &self.raft.raft.raft_log;
+        log.persisted == log.last_index()
+    }
+
+    fn tick(&mut self) {
+        self.last_tick_ns = self.now.mono_ns;
+        self.raft_tick();
+        self.take_late_requests();
+        self.ask_late_reads_again();
+        self.sweep_leases();
+        self.check_log_stall();
+    }
+
+    fn raft_tick(&mut self) {
+        if !self.may_campaign() {
+            return;
+        }
+        self.timeouts.before_tick(&self.raft);
+        self.raft.tick();
+        self.timeouts.pin(&mut self.raft);
+    }
+
+    /// Whether the crate may start a campaign now. It looks through the entries that are not applied, which are gone
+    /// while a snapshot waits to be applied; and a lone voter wins at once, with a log it takes for durable.
+    fn may_campaign(&self) -> bool {
+        let raft = &self.raft.raft;
+        raft.state == StateRole::Leader
+            || (raft.raft_log.applied + 1 >= self.raft.store().first()
+                && (!self.is_lone_voter() || self.is_durable_to_the_end()))
+    }
+
+    /// Elects a lone voter at once: there is nobody whose heartbeat it could have missed.
+    fn elect_lone_voter(&mut self) {
+        let raft = &self.raft.raft;
+        if !self.eager
+            || raft.state != StateRole::Follower
+            || !self.is_lone_voter()
+            || !self.is_durable_to_the_end()
+            || raft.raft_log.applied < raft.raft_log.committed
+        {
+            return;
+        }
+        self.eager = false;
+        for _ in 0..2 * self.election_ticks {
+            self.raft_tick();
+            if self.raft.raft.state == StateRole::Leader {
+                break;
+            }
+        }
+    }
+
+    /// A leader whose ticks stood still cannot know whether it was replaced meanwhile.
+    fn notice_pause(&mut self) {
+        let late = self.now.mono_ns.saturating_sub(self.last_tick_ns) > limits::LATE_TICKS * self.heartbeat_ns;
+        if late && self.role.is_leader && !self.is_lone_voter() && self.unconfirmed_since_ns.is_none() {
+            self.unconfirmed_since_ns = Some(self.now.mono_ns);
+            self.reads.want_confirmation();
+        }
+    }
+
+    /// Restores the invariants at the head of this file.
+    pub(super) fn settle(&mut self) {
+        self.timeouts.pin(&mut self.raft);
+        self.elect_lone_voter();
+        self.notice_role();
+        self.notice_first_commit();
+        self.promote_leases();
+        self.announce();
+        self.flush_proposals();
+        self.start_reads();
+        self.work_off_lease_waiters();
+    }
+
+    fn notice_role(&mut self) {
+        let raft = &self.raft.raft;
+        let role = RoleChange {
+            term: raft.term,
+            leader: raft.leader_id,
+            is_leader: raft.state == StateRole::Leader,
+            is_learner: raft.prs().conf().learners().contains(&self.id),
+            reads_are_local: self.reads_are_local(),
+        };
+        if role == self.role {
+            return;
+        }
+        let before = std::mem::replace(&mut self.role, role);
+        self.effects.push(RaftEffect::Role(role));
+        if role.leader != before.leader {
+            self.lines.leader_changed(before.leader, role.leader, role.term);
+        }
+        let new_leader = role.leader != 0 && (role.leader != before.leader || role.term != before.term);
+        if new_leader {
+            self.leader_since_ns = self.now.mono_ns;
+            let failed = self.reads.leader_changed();
+            self.refuse(failed, api::error::ErrorCode::LeaderChanged);
+        }
+        let leads_anew = role.is_leader && (!before.is_leader || role.term != before.term);
+        if leads_anew {
+            // The crate has just appended the empty entry of its term, and nothing else could follow it yet.
+            self.first_of_term = self.raft.raft.raft_log.last_index();
+            self.committed_in_term = false;
+            self.unconfirmed_since_ns = None;
+        }
+        if before.is_leader && (!role.is_leader || leads_anew) {
+            self.depose();
+        }
+        if !role.is_leader {
+            self.first_of_term = 0;
+            self.committed_in_term = false;
+            self.unconfirmed_since_ns = None;
+            self.early_reads.clear();
+        }
+        if self.role.reads_are_local != self.reads_are_local() {
+            self.role.reads_are_local = self.reads_are_local();
+            self.effects.push(RaftEffect::Role(self.role));
+        }
+    }
+
+    fn depose(&mut self) {
+        let blocked = self.leases.demote();
+        self.park_renewals(blocked);
+        self.sending_snapshots.clear();
+    }
+
+    /// From the first commit of its term on a leader may answer reads: those that waited for it go again.
+    fn notice_first_commit(&mut self) {
+        if self.first_of_term == 0 || self.committed_in_term || !self.raft.raft.commit_to_current_term() {
+            return;
+        }
+        self.committed_in_term = true;
+        self.announce.check_version_now();
+        for message in std::mem::take(&mut self.early_reads) {
+            self.raft_step(message);
+        }
+        if let Some(context) = self.reads.again(self.now.mono_ns, true, || self.ids.next()) {
+            self.raft.read_index(context.to_be_bytes().to_vec());
+        }
+    }
+
+    fn message(&mut self, message: raftpb::Message) -> Result<(), Error> {
+        let message = match convert::message_in(self.id, message) {
+            Ok(message) => message,
+            Err(reason) => {
+                self.drop_message(reason);
+                return Ok(());
+            }
+        };
+        let raft = &self.raft.raft;
+        match message.msg_type {
+            eraftpb::MessageType::MsgHeartbeat
+                if message.term >= raft.term && message.commit > raft.raft_log.last_index() =>
+            {
+                // The leader never tells more than this member has acknowledged: the log has lost entries.
+                return Err(Error::CommitOutOfRange { commit: message.commit, last: raft.raft_log.last_index() });
+            }
+            // A lone voter has no leader that could ask it to take over.
+            eraftpb::MessageType::MsgTimeoutNow if self.is_lone_voter() || !self.may_campaign() => return Ok(()),
+            eraftpb::MessageType::MsgAppend
+                if !message.entries.is_empty() && self.raft.store().bytes() > limits::LOG_BYTES_HARD_MAX =>
+            {
+                return Ok(());
+            }
+            eraftpb::MessageType::MsgReadIndex if raft.state == StateRole::Leader => {
+                if !raft.commit_to_current_term() {
+                    if self.early_reads.len() < limits::EARLY_READS_MAX {
+                        self.early_reads.push(message);
+                    }
+                    return Ok(());
+                }
+                if raft.pending_read_count() >= limits::FOLLOWER_ROUNDS_MAX {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        self.raft_step(message);
+        Ok(())
+    }
+
+    fn drop_message(&mut self, reason: Dropped) {
+        self.dropped.0 += 1;
+        self.dropped.1 = Some(reason);
+    }
+
+    /// Errors are of no interest: a local message type, which was dropped before, an answer of somebody who is no
+    /// peer (any more), or a proposal that has no leader, whose sender notices by time.
+    pub(super) fn raft_step(&mut self, message: eraftpb::Message) {
+        let _ = self.raft.step(message);
+        self.timeouts.pin(&mut self.raft);
+    }
+
+    fn start_reads(&mut self) {
+        if let Some(context) = self.reads.start(self.now.mono_ns, || self.ids.next()) {
+            self.raft.read_index(context.to_be_bytes().to_vec());
+        }
+    }
+
+    fn ask_late_reads_again(&mut self) {
+        let late = self.reads.take_late(self.now.mono_ns, self.timeout_ns);
+        self.refuse(late, api::error::ErrorCode::Timeout);
+        if let Some(context) = self.reads.again(self.now.mono_ns, false, || self.ids.next()) {
+            self.raft.read_index(context.to_be_bytes().to_vec());
+        }
+    }
+
+    /// Raft follows a membership change, and must arrive where membership is.
+    fn conf_applied(&mut self, applied: ConfApplied) {
+        if applied.index < self.raft.store().first() {
+            // The leader's snapshot, with a later configuration, arrived while apply was on its way here.
+            self.effects.push(RaftEffect::ConfChanged(applied));
+            return;
+        }
+        let state = match convert::conf_change_in(&applied.change) {
+            Some(change) => self.raft.apply_conf_change(&change).unwrap_or_else(|error| {
+                panic!("raft refuses the membership change of entry {}: {error}", applied.index)
+            }),
+            None => self.raft.raft.prs().conf().to_conf_state(),
+        };
+        let told = convert::conf_state_out(&state);
+        assert!(
+            told.voters == applied.voters && told.learners == applied.learners,
+            "entry {}: raft has voters {:x?} and learners {:x?}, membership has {:x?} and {:x?}",
+            applied.index,
+            told.voters,
+            told.learners,
+            applied.voters,
+            applied.learners,
+        );
+        self.lines.conf_state(&state);
+        self.raft.mut_store().set_conf_state(state);
+        self.effects.push(RaftEffect::ConfChanged(applied));
+    }
+
+    fn transfer_leader(&mut self, to: u64) {
+        let to = if to == 0 { self.best_successor().unwrap_or(0) } else { to };
+        if to != 0 {
+            self.raft.transfer_leader(to);
+        }
+    }
+
+    /// The voter whose log is longest among those heard of lately.
+    pub(super) fn best_successor(&self) -> Option<u64> {
+        let prs = self.raft.raft.prs();
+        let voters = prs.conf().to_conf_state().voters;
+        let mut others: Vec<u64> = voters.into_iter().filter(|id| *id != self.id).collect();
+        others.sort_unstable();
+        others
+            .into_iter()
+            .filter_map(|id| prs.get(id).filter(|progress| progress.recent_active).map(|p| (p.matched, id)))
+            .max_by_key(|(matched, id)| (*matched, std::cmp::Reverse(*id)))
+            .map(|(_, id)| id)
+    }
+}
+
+fn build_log(start: &Start) -> Result<Log, Error> {
+    let (index, term) = start.log_start;
+    let mut entries = Vec::with_capacity(start.entries.len());
+    for entry in &start.entries {
+        let at = entry.index();
+        entries.push(convert::entry_in(entry.clone()).map_err(|reason| Error::Entry { index: at, reason })?);
+    }
+    let mut hard_state = convert::hard_state_in(&start.hard_state);
+    // The database may be ahead of the recorded commit: commits are not synced, applied entries are.
+    hard_state.commit = hard_state.commit.max(start.applied).max(index);
+    let last = entries.last().map_or(index, |entry| entry.index);
+    if start.applied > last {
+        return Err(Error::AppliedOutOfRange { applied: start.applied, last });
+    }
+    if start.applied < index {
+        return Err(Error::Gap { applied: start.applied, first: index + 1 });
+    }
+    if hard_state.commit > last {
+        return Err(Error::CommitOutOfRange { commit: hard_state.commit, last });
+    }
+    let mut log = Log::new(index, term, hard_state, convert::conf_state_in(&start.conf_state));
+    log.append(&entries);
+    log.set_applied(start.applied);
+    Ok(log)
+}

@@ -1,0 +1,248 @@
+//! Requests on their way into the log.
+//!
+//! Rules:
+//! 1. One `MsgPropose` carries all requests of a turn. To a leader elsewhere they go in messages of bounded size.
+//! 2. Without a leader, and while leadership is handed over, requests are parked, not refused, until their time is
+//!    up. Their order is kept.
+//! 3. Membership changes go one at a time: raft would silently replace a second one by an empty entry.
+//! 4. What is over a bound is refused at once: requests too large, too many waiting, apply too far behind.
+//!    The member's own proposals are exempt from the last two; they are few, and some of them are what helps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use api::error::ErrorCode;
+use api::raftpb;
+use bytes::Bytes;
+use raft::{StateRole, eraftpb};
+
+use super::convert;
+use super::node::Node;
+use super::waiting::Waiting;
+use crate::effect::{Identity, Proposal, ReplyTo};
+use crate::limits::{APPLY_GAP_MAX, CONF_QUEUE_MAX, RAFT_MESSAGE_BYTES_MAX};
+
+/// Whose proposal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Somebody waits for it.
+    Client,
+    /// The member's own.
+    Own,
+    /// The member's own as a leader: worth nothing in another leader's log.
+    OwnLog,
+}
+
+/// A request without a leader to take it.
+#[derive(Debug)]
+struct Parked {
+    id: u64,
+    origin: Origin,
+    since_ns: u64,
+    entry: eraftpb::Entry,
+}
+
+/// Requests that are on their way.
+#[derive(Debug)]
+pub(crate) struct Proposals {
+    max_request_bytes: usize,
+    pub(crate) waiting: Waiting,
+    pub(crate) own_identity: Option<Arc<Identity>>,
+    parked: VecDeque<Parked>,
+    own_parked: usize,
+    conf_queue: VecDeque<Parked>,
+}
+
+/// The member's own proposals that may be parked; further ones are left to whoever will try again.
+const OWN_PARKED_MAX: usize = 4_096;
+
+impl Proposals {
+    pub(crate) fn new(max_request_bytes: u32) -> Proposals {
+        Proposals {
+            max_request_bytes: max_request_bytes as usize,
+            waiting: Waiting::default(),
+            own_identity: None,
+            parked: VecDeque::new(),
+            own_parked: 0,
+            conf_queue: VecDeque::new(),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn propose(&mut self, batch: Vec<Proposal>) {
+        let raft_log = &self.raft.raft.raft_log;
+        let behind = raft_log.committed > self.applied + APPLY_GAP_MAX;
+        let now_ns = self.now.mono_ns;
+        let (mut too_many, mut too_large) = (Vec::new(), Vec::new());
+        for proposal in batch {
+            if behind && let Some(reply_to) = proposal.reply_to {
+                too_many.push(reply_to);
+                continue;
+            }
+            let id = self.ids.next();
+            let identity = match proposal.reply_to {
+                Some(_) => proposal.identity.as_deref(),
+                None => proposal.identity.as_deref().or(self.proposals.own_identity.as_deref()),
+            };
+            let data = convert::encode_request(id, identity, proposal.field, &proposal.body);
+            match proposal.reply_to {
+                Some(reply_to) if data.len() > self.proposals.max_request_bytes => too_large.push(reply_to),
+                Some(reply_to) if !self.proposals.waiting.has_room(data.len()) => too_many.push(reply_to),
+                Some(reply_to) => {
+                    self.proposals.waiting.insert(id, reply_to, now_ns, data.len());
+                    self.park(id, Origin::Client, data);
+                }
+                None => self.park(id, Origin::Own, data),
+            }
+        }
+        self.refuse(too_many, ErrorCode::TooManyRequests);
+        self.refuse(too_large, ErrorCode::RequestTooLarge);
+    }
+
+    /// Proposes something of the member's own, and tells its request id.
+    pub(super) fn propose_own(&mut self, field: u32, body: &[u8]) -> u64 {
+        let id = self.ids.next();
+        let data = convert::encode_request(id, self.proposals.own_identity.as_deref(), field, body);
+        self.park(id, Origin::Own, data);
+        id
+    }
+
+    /// Proposes something that only this member as leader may say. It goes into its own log or nowhere.
+    pub(super) fn propose_as_leader(&mut self, field: u32, body: &[u8]) {
+        assert!(self.role.is_leader, "only a leader makes such proposals");
+        let id = self.ids.next();
+        let data = convert::encode_request(id, self.proposals.own_identity.as_deref(), field, body);
+        self.park(id, Origin::OwnLog, data);
+    }
+
+    fn park(&mut self, id: u64, origin: Origin, data: Bytes) {
+        if origin != Origin::Client {
+            if self.proposals.own_parked >= OWN_PARKED_MAX {
+                return;
+            }
+            self.proposals.own_parked += 1;
+        }
+        let entry = eraftpb::Entry { data, ..eraftpb::Entry::default() };
+        self.proposals.parked.push_back(Parked { id, origin, since_ns: self.now.mono_ns, entry });
+    }
+
+    pub(super) fn propose_conf_change(&mut self, reply_to: Option<ReplyTo>, mut change: raftpb::ConfChange) {
+        let id = self.ids.next();
+        change.id = Some(id);
+        let data = convert::encode_conf_change(&change);
+        if let Some(reply_to) = reply_to {
+            if self.proposals.conf_queue.len() >= CONF_QUEUE_MAX || !self.proposals.waiting.has_room(data.len()) {
+                self.refuse(vec![reply_to], ErrorCode::TooManyRequests);
+                return;
+            }
+            self.proposals.waiting.insert(id, reply_to, self.now.mono_ns, data.len());
+        }
+        let mut entry = eraftpb::Entry { context: data, ..eraftpb::Entry::default() };
+        entry.set_entry_type(eraftpb::EntryType::EntryConfChange);
+        let origin = if reply_to.is_some() { Origin::Client } else { Origin::Own };
+        self.proposals.conf_queue.push_back(Parked { id, origin, since_ns: self.now.mono_ns, entry });
+    }
+
+    /// Gives raft what is parked, if there is a leader that takes it.
+    pub(super) fn flush_proposals(&mut self) {
+        if self.proposals.parked.is_empty() && self.proposals.conf_queue.is_empty() {
+            return;
+        }
+        let raft = &self.raft.raft;
+        let leads = raft.state == StateRole::Leader;
+        let takes = raft.leader_id != 0
+            && raft.lead_transferee.is_none()
+            && matches!(raft.state, StateRole::Leader | StateRole::Follower)
+            // A leader that was removed takes nothing any more.
+            && (!leads || raft.prs().get(self.id).is_some());
+        if !takes {
+            return;
+        }
+        while !self.proposals.parked.is_empty() {
+            let entries = self.next_message(leads);
+            self.step_proposal(entries);
+        }
+        while let Some(next) = self.proposals.conf_queue.front() {
+            if next.origin == Origin::Client && !self.proposals.waiting.contains(next.id) {
+                self.proposals.conf_queue.pop_front();
+                continue;
+            }
+            if leads && self.raft.raft.has_pending_conf() {
+                break;
+            }
+            let Some(next) = self.proposals.conf_queue.pop_front() else { break };
+            self.step_proposal(vec![next.entry]);
+        }
+    }
+
+    /// Entries for one message. Requests that nobody waits for any more are left out, and, on their way to another
+    /// leader, what only this member as leader could have said.
+    fn next_message(&mut self, leads: bool) -> Vec<eraftpb::Entry> {
+        let bytes_max = if leads { u64::MAX } else { RAFT_MESSAGE_BYTES_MAX };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.proposals.parked.front() {
+            let size = next.entry.data.len() as u64;
+            if !entries.is_empty() && bytes + size > bytes_max {
+                break;
+            }
+            let Some(next) = self.proposals.parked.pop_front() else { break };
+            self.proposals.own_parked -= usize::from(next.origin != Origin::Client);
+            let wanted = match next.origin {
+                Origin::Client => self.proposals.waiting.contains(next.id),
+                Origin::Own => true,
+                Origin::OwnLog => leads,
+            };
+            if !wanted {
+                continue;
+            }
+            bytes += size;
+            entries.push(next.entry);
+        }
+        entries
+    }
+
+    fn step_proposal(&mut self, entries: Vec<eraftpb::Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let mut message = eraftpb::Message { from: self.id, ..eraftpb::Message::default() };
+        message.set_msg_type(eraftpb::MessageType::MsgPropose);
+        message.set_entries(entries.into());
+        self.raft_step(message);
+    }
+
+    /// Answers requests whose entry was not applied in time.
+    pub(super) fn take_late_requests(&mut self) {
+        let now_ns = self.now.mono_ns;
+        let late = self.proposals.waiting.take_late(now_ns, self.timeout_ns);
+        let lost_ns = self.leader_since_ns.saturating_sub(2 * self.election_ns);
+        let (mut failed, mut timed_out) = (Vec::new(), Vec::new());
+        for (reply_to, since_ns) in late {
+            if since_ns > lost_ns && since_ns < self.leader_since_ns {
+                failed.push(reply_to);
+            } else {
+                timed_out.push(reply_to);
+            }
+        }
+        self.refuse(failed, ErrorCode::TimeoutDueToLeaderFail);
+        self.refuse(timed_out, ErrorCode::Timeout);
+        let timeout_ns = self.timeout_ns;
+        let mut own_gone = 0;
+        let waiting = &self.proposals.waiting;
+        let keep = |parked: &Parked| {
+            match parked.origin {
+                Origin::Client => waiting.contains(parked.id),
+                Origin::Own | Origin::OwnLog => now_ns.saturating_sub(parked.since_ns) < timeout_ns,
+            }
+        };
+        self.proposals.conf_queue.retain(keep);
+        self.proposals.parked.retain(|parked| {
+            let keep = keep(parked);
+            own_gone += usize::from(!keep && parked.origin != Origin::Client);
+            keep
+        });
+        self.proposals.own_parked -= own_gone;
+    }
+}
