@@ -1,0 +1,349 @@
+//! What the user asked for: flags, environment and configuration file ([`raw`]), judged as a whole ([`Config`]).
+//!
+//! Reading order: `flags.rs` (the table), `value.rs` (one value), `raw.rs` (all values, not yet judged), this file
+//! (the judged whole), `help.rs`.
+
+pub(crate) mod flags;
+pub(crate) mod help;
+pub(crate) mod raw;
+pub(crate) mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raw::RawConfig;
+use value::Address;
+
+/// Minutes, hours or revisions of history that automatic compaction keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AutoCompaction {
+    /// None is done.
+    Off,
+    /// History of this length is kept.
+    Periodic(Duration),
+    /// This many revisions are kept.
+    Revision(i64),
+}
+
+/// The settings of a member, each checked, and checked against each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) data_dir: PathBuf,
+    /// Whether `data_dir` was made from the name because none was given.
+    pub(crate) data_dir_is_default: bool,
+    pub(crate) wal_dir: Option<PathBuf>,
+    pub(crate) listen_peer: Vec<Address>,
+    pub(crate) listen_client: Vec<Address>,
+    pub(crate) listen_client_http: Vec<Address>,
+    pub(crate) listen_metrics: Vec<Address>,
+    pub(crate) advertise_peer: Vec<Address>,
+    pub(crate) advertise_client: Vec<Address>,
+    pub(crate) initial_cluster: String,
+    pub(crate) initial_cluster_token: String,
+    pub(crate) is_existing: bool,
+    pub(crate) heartbeat: Duration,
+    pub(crate) election: Duration,
+    pub(crate) election_tick_advance: bool,
+    pub(crate) pre_vote: bool,
+    pub(crate) snapshot_count: u64,
+    pub(crate) snapshot_catchup_entries: u64,
+    pub(crate) max_wals: u64,
+    pub(crate) max_snapshots: u64,
+    /// Bytes; `None` when there is no quota.
+    pub(crate) quota: Option<u64>,
+    pub(crate) quota_is_default: bool,
+    pub(crate) max_request_bytes: u64,
+    pub(crate) max_txn_ops: u64,
+    pub(crate) max_concurrent_streams: u32,
+    pub(crate) batch_interval: Duration,
+    pub(crate) batch_limit: u64,
+    pub(crate) keepalive_min_time: Duration,
+    pub(crate) keepalive_interval: Duration,
+    pub(crate) keepalive_timeout: Duration,
+    pub(crate) auto_compaction: AutoCompaction,
+    pub(crate) compaction_batch_limit: u64,
+    pub(crate) compaction_sleep: Duration,
+    pub(crate) watch_progress_interval: Duration,
+    pub(crate) warning_apply: Duration,
+    pub(crate) warning_unary: Duration,
+    pub(crate) max_learners: u64,
+    pub(crate) defragment_threshold_megabytes: u64,
+    pub(crate) no_fsync: bool,
+    pub(crate) reuse_port: bool,
+    pub(crate) reuse_address: bool,
+    pub(crate) cors: Vec<String>,
+    pub(crate) host_whitelist: Vec<String>,
+    pub(crate) extensive_metrics: bool,
+    /// Effective state of every gate, in the order of the table.
+    pub(crate) gates: Vec<(&'static str, bool)>,
+    /// The gates as given.
+    pub(crate) gates_given: String,
+    /// Minor version that is shown and stored: 5, 6 or 7.
+    pub(crate) emulated_minor: u64,
+    /// Everything as given, for the settings that are only shown.
+    pub(crate) raw: RawConfig,
+}
+
+impl Config {
+    /// Judges what was given. The error is the text that follows `failed to verify flags`.
+    pub(crate) fn check(raw: RawConfig) -> Result<Config, String> {
+        check_logging(&raw)?;
+        let urls = |name: &str| value::parse_urls(raw.text(name)).expect("checked when it was given");
+        let duration = |name: &str| value::parse_duration(raw.text(name)).expect("checked when it was given");
+        let uint = |name: &str| value::parse_uint(raw.text(name), u64::MAX).expect("checked when it was given");
+        let int = |name: &str| value::parse_int(raw.text(name)).expect("checked when it was given");
+        let on = |name: &str| value::parse_bool(raw.text(name)).expect("checked when it was given");
+        for name in ["listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"] {
+            check_bind(&urls(name))?;
+        }
+        check_conflicts(&raw)?;
+        let (heartbeat, election) = (uint("heartbeat-interval"), uint("election-timeout"));
+        check_timing(heartbeat, election)?;
+        let quota = int("quota-backend-bytes");
+        let or = |value: u64, fallback: u64| if value == 0 { fallback } else { value };
+        let or_time = |value: Duration, fallback: Duration| if value.is_zero() { fallback } else { value };
+        let name = raw.text("name").to_string();
+        let data_dir = raw.text("data-dir");
+        let mut initial_cluster = raw.text("initial-cluster").to_string();
+        if !raw.is_set("initial-cluster") && raw.is_set("name") {
+            initial_cluster = format!("{name}={}", raw.text("initial-advertise-peer-urls").split(',').next().unwrap_or(""));
+        } else if !raw.is_set("initial-cluster") && raw.is_set("initial-advertise-peer-urls") {
+            let each = raw.text("initial-advertise-peer-urls").split(',').map(|url| format!("{name}={url}"));
+            initial_cluster = each.collect::<Vec<_>>().join(",");
+        }
+        Ok(Config {
+            data_dir: if data_dir.is_empty() { format!("{name}.etcd").into() } else { data_dir.into() },
+            data_dir_is_default: data_dir.is_empty(),
+            wal_dir: Some(raw.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            listen_peer: urls("listen-peer-urls"),
+            listen_client: urls("listen-client-urls"),
+            listen_client_http: urls("listen-client-http-urls"),
+            listen_metrics: urls("listen-metrics-urls"),
+            advertise_peer: urls("initial-advertise-peer-urls"),
+            advertise_client: urls("advertise-client-urls"),
+            initial_cluster,
+            initial_cluster_token: raw.text("initial-cluster-token").into(),
+            is_existing: raw.text("initial-cluster-state") == "existing",
+            heartbeat: Duration::from_millis(heartbeat),
+            election: Duration::from_millis(election),
+            election_tick_advance: on("initial-election-tick-advance"),
+            pre_vote: on("pre-vote"),
+            snapshot_count: uint("snapshot-count"),
+            snapshot_catchup_entries: uint("snapshot-catchup-entries"),
+            max_wals: uint("max-wals"),
+            max_snapshots: uint("max-snapshots"),
+            quota: if quota < 0 { None } else { Some(or(quota as u64, 2 << 30)) },
+            quota_is_default: quota == 0,
+            max_request_bytes: uint("max-request-bytes"),
+            max_txn_ops: uint("max-txn-ops"),
+            max_concurrent_streams: uint("max-concurrent-streams") as u32,
+            batch_interval: or_time(duration("backend-batch-interval"), Duration::from_millis(100)),
+            batch_limit: or(int("backend-batch-limit").max(0) as u64, 10_000),
+            keepalive_min_time: duration("grpc-keepalive-min-time"),
+            keepalive_interval: duration("grpc-keepalive-interval"),
+            keepalive_timeout: duration("grpc-keepalive-timeout"),
+            auto_compaction: auto_compaction(&raw)?,
+            compaction_batch_limit: or(int("compaction-batch-limit").max(0) as u64, 1000),
+            compaction_sleep: or_time(duration("compaction-sleep-interval"), Duration::from_millis(10)),
+            watch_progress_interval: or_time(duration("watch-progress-notify-interval"), Duration::from_secs(600))
+                .max(Duration::from_millis(100)),
+            warning_apply: duration("warning-apply-duration"),
+            warning_unary: or_time(duration("warning-unary-request-duration"), Duration::from_millis(300)),
+            max_learners: int("max-learners").max(0) as u64,
+            defragment_threshold_megabytes: uint("bootstrap-defrag-threshold-megabytes"),
+            no_fsync: on("unsafe-no-fsync"),
+            reuse_port: on("socket-reuse-port"),
+            reuse_address: on("socket-reuse-address"),
+            cors: value::parse_list(raw.text("cors")),
+            host_whitelist: value::parse_list(raw.text("host-whitelist")),
+            extensive_metrics: raw.text("metrics") == "extensive",
+            gates: gates(raw.text("feature-gates"))?,
+            gates_given: raw.text("feature-gates").to_string(),
+            emulated_minor: raw.text("emulated-version").trim_start_matches("3.").parse().expect("one of the choices"),
+            name,
+            raw,
+        })
+    }
+
+    /// Whether a gate is on.
+    pub(crate) fn gate(&self, name: &str) -> bool {
+        self.gates.iter().any(|(gate, on)| *gate == name && *on)
+    }
+}
+
+/// Effective gates: what was given, else what `AllAlpha` or `AllBeta` say of the stage, else the default.
+fn gates(given: &str) -> Result<Vec<(&'static str, bool)>, String> {
+    let given = value::parse_gates(given)?;
+    let said = |name: &str| given.iter().rev().find(|(gate, _)| gate == name).map(|(_, on)| *on);
+    let gates: Vec<_> = flags::GATES
+        .iter()
+        .map(|(name, stage, default)| {
+            let by_stage = said(if *stage == "ALPHA" { "AllAlpha" } else { "AllBeta" });
+            (*name, said(name).or(by_stage).unwrap_or(*default))
+        })
+        .collect();
+    let is_on = |name: &str| gates.iter().any(|(gate, on)| *gate == name && *on);
+    if is_on("LeaseCheckpointPersist") && !is_on("LeaseCheckpoint") {
+        return Err("enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".into());
+    }
+    Ok(gates)
+}
+
+fn check_logging(raw: &RawConfig) -> Result<(), String> {
+    match raw.text("logger") {
+        "zap" | "" => {}
+        // The only logger that 3.4 had by default: its unit files keep working.
+        "capnslog" => {}
+        other => return Err(format!("unknown logger option {other:?}")),
+    }
+    match raw.text("log-format") {
+        "json" | "console" => {}
+        other => return Err(format!("unknown log format: {other}, supported values json, console")),
+    }
+    let outputs = value::parse_list(raw.text("log-outputs"));
+    if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
+        return Err("multi logoutput for \"default\" is not supported yet".into());
+    }
+    if outputs.len() > 1 && outputs.iter().any(|output| output == "systemd/journal") {
+        return Err(format!(
+            "running with systemd/journal but other '--log-outputs' values ({outputs:?}) are configured with 'default'; \
+             override 'default' value with something else"
+        ));
+    }
+    Ok(())
+}
+
+/// Listeners bind to addresses, not to names that may mean another machine.
+fn check_bind(urls: &[Address]) -> Result<(), String> {
+    for url in urls.iter().filter(|url| !url.is_unix()) {
+        let host = url.hostname();
+        if host != "localhost" && !host.is_empty() && host.parse::<std::net::IpAddr>().is_err() {
+            return Err(format!("expected IP in URL for binding ({url})"));
+        }
+    }
+    Ok(())
+}
+
+fn check_conflicts(raw: &RawConfig) -> Result<(), String> {
+    let given = |name: &str| raw.is_set(name) && !raw.text(name).is_empty();
+    let ways = ["initial-cluster", "discovery-srv", "discovery-endpoints"];
+    if ways.iter().filter(|way| given(way)).count() > 1 {
+        return Err("multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+                    \"discovery-endpoints\" or \"discovery-srv\""
+            .into());
+    }
+    if given("discovery-token") && !given("discovery-endpoints") {
+        return Err("both --discovery-endpoints and --discovery-token must be set".into());
+    }
+    if given("discovery-endpoints") && !given("discovery-token") {
+        return Err("both --discovery-endpoints and --discovery-token must be set".into());
+    }
+    if raw.text("discovery-fallback") == "proxy" {
+        return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"".into());
+    }
+    if raw.is_set("listen-client-urls") && !raw.is_set("advertise-client-urls") {
+        return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".into());
+    }
+    Ok(())
+}
+
+fn check_timing(heartbeat: u64, election: u64) -> Result<(), String> {
+    if heartbeat == 0 {
+        return Err("--heartbeat-interval must be >0 (set to 0ms)".into());
+    }
+    if election == 0 {
+        return Err("--election-timeout must be >0 (set to 0ms)".into());
+    }
+    if heartbeat.saturating_mul(5) > election {
+        return Err(format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+        ));
+    }
+    if election > 50_000 {
+        return Err(format!("--election-timeout[{election}ms] is too long, and should be set less than 50000ms"));
+    }
+    Ok(())
+}
+
+fn auto_compaction(raw: &RawConfig) -> Result<AutoCompaction, String> {
+    let retention = raw.text("auto-compaction-retention");
+    let number = value::parse_int(retention).ok();
+    match raw.text("auto-compaction-mode") {
+        "periodic" => {
+            let period = match number {
+                Some(hours) => Duration::from_secs(hours.max(0) as u64 * 3600),
+                None => value::parse_duration(retention)
+                    .map_err(|_| format!("error parsing AutoCompactionRetention: time: invalid duration {retention:?}"))?,
+            };
+            Ok(if period.is_zero() { AutoCompaction::Off } else { AutoCompaction::Periodic(period) })
+        }
+        "revision" => match number {
+            Some(0) => Ok(AutoCompaction::Off),
+            Some(revisions) if revisions > 0 => Ok(AutoCompaction::Revision(revisions)),
+            _ => Err(format!(
+                "error parsing AutoCompactionRetention: strconv.ParseInt: parsing {retention:?}: invalid syntax"
+            )),
+        },
+        other => Err(format!("unknown auto-compaction-mode {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &[&str]) -> Result<Config, String> {
+        let mut raw = RawConfig::default();
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        raw.read_arguments(&arguments).unwrap();
+        Config::check(raw)
+    }
+
+    #[test]
+    fn the_default_is_a_lone_member() {
+        let config = check(&[]).unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("default.etcd"));
+        assert_eq!(config.initial_cluster, "default=http://localhost:2380");
+        assert_eq!((config.quota, config.batch_limit, config.snapshot_count), (Some(2 << 30), 10_000, 10_000));
+        assert!(config.gate("FastLeaseKeepAlive") && !config.gate("LeaseCheckpoint"));
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_refused_in_etcds_words() {
+        for (arguments, text) in [
+            (vec!["--listen-peer-urls=http://example.com:2380"], "expected IP in URL for binding (http://example.com:2380)"),
+            (
+                vec!["--heartbeat-interval=300"],
+                "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[300ms]",
+            ),
+            (
+                vec!["--election-timeout=50001"],
+                "--election-timeout[50001ms] is too long, and should be set less than 50000ms",
+            ),
+            (
+                vec!["--listen-client-urls=http://127.0.0.1:1"],
+                "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+            ),
+            (vec!["--auto-compaction-mode=foo"], "unknown auto-compaction-mode \"foo\""),
+            (vec!["--log-format=x"], "unknown log format: x, supported values json, console"),
+        ] {
+            assert_eq!(check(&arguments).unwrap_err(), text);
+        }
+        assert!(check(&["--initial-cluster=a=http://1.1.1.1:1", "--discovery-srv=x.org"]).is_err());
+        assert!(check(&["--feature-gates=LeaseCheckpointPersist=true"]).is_err());
+    }
+
+    #[test]
+    fn retention_counts_hours_durations_or_revisions() {
+        let mode = |mode: &str, keep: &str| {
+            check(&[&format!("--auto-compaction-mode={mode}"), &format!("--auto-compaction-retention={keep}")])
+                .map(|config| config.auto_compaction)
+        };
+        assert_eq!(mode("periodic", "2"), Ok(AutoCompaction::Periodic(Duration::from_secs(7200))));
+        assert_eq!(mode("periodic", "5m"), Ok(AutoCompaction::Periodic(Duration::from_secs(300))));
+        assert_eq!(mode("revision", "1000"), Ok(AutoCompaction::Revision(1000)));
+        assert_eq!(mode("revision", "0"), Ok(AutoCompaction::Off));
+        assert!(mode("revision", "5m").is_err());
+    }
+}

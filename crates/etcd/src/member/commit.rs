@@ -1,0 +1,181 @@
+//! The commit thread: the one writer of the database file.
+//!
+//! It takes one job at a time. A defragmentation is cut into steps, and between two steps whatever waits goes first,
+//! so that a commit is never delayed by more than one step. Nobody waits for a commit but a snapshot.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::member::handle::{MemberInput, Shared};
+
+/// What the commit thread may be asked for.
+pub(crate) enum Job {
+    /// Write a batch. With `force` its meta page is durable before the answer.
+    Commit {
+        /// The changes.
+        batch: bolt::Batch,
+        /// Whether the newest state must be durable, not only the one before it.
+        force: bool,
+    },
+    /// Make the newest state durable without writing anything.
+    Force,
+    /// Move pages until the file is as small as it can be.
+    Defragment(oneshot::Sender<Result<(), String>>),
+    /// Close the file and end.
+    Close,
+}
+
+/// The file after a job.
+pub(crate) struct Committed {
+    /// As readers see it.
+    pub(crate) view: bolt::View,
+    /// Its sizes.
+    pub(crate) sizes: bolt::Sizes,
+    /// Whether that state is durable.
+    pub(crate) forced: bool,
+    /// What it answers.
+    pub(crate) kind: Kind,
+}
+
+/// Which job a [`Committed`] answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A batch.
+    Batch,
+    /// A force without a batch.
+    Force,
+    /// Moves of a defragmentation: nobody counts them.
+    Moved,
+}
+
+/// How long to wait before a batch that found no room is tried again.
+const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
+
+struct Committer {
+    shared: Arc<Shared>,
+    db: bolt::Db,
+    reader: bolt::Reader,
+    defragments: Vec<oneshot::Sender<Result<(), String>>>,
+    defragment_start: Instant,
+}
+
+/// Runs until it is told to close.
+pub(crate) fn run(shared: &Arc<Shared>, db: bolt::Db) {
+    let reader = db.reader();
+    let mut committer = Committer {
+        shared: shared.clone(),
+        db,
+        reader,
+        defragments: Vec::new(),
+        defragment_start: Instant::now(),
+    };
+    let mut jobs = Vec::new();
+    loop {
+        if committer.defragments.is_empty() {
+            shared.commit.take_any(&mut jobs);
+        } else {
+            shared.commit.take(&mut jobs);
+        }
+        for job in jobs.drain(..) {
+            if !committer.run_job(job) {
+                committer.close();
+                return;
+            }
+        }
+        committer.defragment_step();
+    }
+}
+
+impl Committer {
+    /// Does one job; says whether to go on.
+    fn run_job(&mut self, job: Job) -> bool {
+        match job {
+            Job::Commit { batch, force } => self.commit(&batch, force),
+            Job::Force => {
+                self.force();
+                self.tell(Kind::Force, true);
+            }
+            Job::Defragment(done) => {
+                if self.defragments.is_empty() {
+                    self.defragment_start = Instant::now();
+                    self.shared.metrics.defrag_inflight.set(1);
+                }
+                self.defragments.push(done);
+            }
+            Job::Close => return false,
+        }
+        true
+    }
+
+    /// Writes a batch. Without room it is tried again until there is some: the member raises the alarm meanwhile,
+    /// and what deletes and compaction free makes room. Any other failure ends the process: what a failed write or
+    /// sync left behind cannot be known.
+    fn commit(&mut self, batch: &bolt::Batch, force: bool) {
+        let start = Instant::now();
+        loop {
+            match self.db.commit(batch) {
+                Ok(_) => break,
+                Err(error) if error.is_no_space() => {
+                    self.shared.member.push(MemberInput::NoSpace);
+                    if self.shared.stops() {
+                        return;
+                    }
+                    std::thread::sleep(NO_SPACE_RETRY);
+                }
+                Err(error) => self.fail("failed to commit backend", &error),
+            }
+        }
+        if force {
+            self.force();
+        }
+        self.shared.metrics.backend_commit.observe(start.elapsed());
+        self.tell(Kind::Batch, force);
+    }
+
+    fn force(&mut self) {
+        if let Err(error) = self.db.force() {
+            self.fail("failed to sync backend", &error);
+        }
+    }
+
+    fn tell(&self, kind: Kind, forced: bool) {
+        let committed =
+            Committed { view: self.reader.view(), sizes: self.db.sizes(), forced, kind };
+        self.shared.member.push(MemberInput::Committed(committed));
+    }
+
+    fn defragment_step(&mut self) {
+        if self.defragments.is_empty() {
+            return;
+        }
+        let result = match self.db.defragment_step() {
+            Ok(progress) if progress.done => Ok(()),
+            Ok(_) => return,
+            Err(error) if error.is_no_space() => Err(error.to_string()),
+            Err(error) => self.fail("failed to defragment backend", &error),
+        };
+        self.shared.metrics.defrag_inflight.set(0);
+        self.shared.metrics.backend_defrag.observe(self.defragment_start.elapsed());
+        self.tell(Kind::Moved, false);
+        for done in self.defragments.drain(..) {
+            // A client that is gone does not need the answer.
+            let _gone = done.send(result.clone());
+        }
+    }
+
+    fn close(mut self) {
+        self.force();
+        for done in self.defragments.drain(..) {
+            let _gone = done.send(Err("etcdserver: server stopped".into()));
+        }
+        if let Err(error) = self.db.close() {
+            self.shared.logger.error("failed to close backend", &[("error", error.to_string().into())]);
+        }
+    }
+
+    fn fail(&self, what: &str, error: &bolt::Error) -> ! {
+        self.shared.logger.fatal(what, &[("error", error.to_string().into())])
+    }
+}

@@ -1,0 +1,208 @@
+//! What the threads of a process share: queues, the published state, ids and settings. Nothing here decides
+//! anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use api::Status;
+use api::ids::RequestIds;
+use arc_swap::ArcSwap;
+use etcdserver::apply::reply::Reply;
+use etcdserver::effect::{LeaseQuestion, LeaseTimes, Proposal, Renewal, ReplyTo, RoleChange};
+use etcdserver::now::Now;
+use etcdserver::read::Published;
+use tokio::sync::{Notify, oneshot};
+
+use crate::config::Config;
+use crate::logging::Logger;
+use crate::member::mailbox::{TaskMailbox, ThreadMailbox};
+use crate::metrics::Metrics;
+use crate::v3rpc::Done;
+
+/// What may be said to the member thread.
+pub(crate) enum MemberInput {
+    /// Requests for the log, one batch per turn of a network thread.
+    Propose(Vec<Proposal>),
+    /// Linearizable reads.
+    Read(Vec<ReplyTo>),
+    /// Keepalives.
+    Renew(Vec<Renewal>),
+    /// Questions about the time left of leases.
+    LeaseTimes(Vec<LeaseQuestion>),
+    /// The log thread wrote everything up to this ready number.
+    Persisted(u64),
+    /// The log thread recorded a snapshot at this index.
+    SnapshotSaved(u64),
+    /// The commit thread finished a batch: the file as it is now.
+    Committed(crate::member::commit::Committed),
+    /// Somebody needs the file to hold all that is applied now.
+    CommitNow(oneshot::Sender<bolt::View>),
+    /// The commit thread had no room for a batch.
+    NoSpace,
+    /// Hand leadership to a member.
+    TransferLeader(u64),
+    /// Stop: everything acknowledged is durable, what waits is told.
+    Stop,
+}
+
+/// What may be said to a network thread.
+pub(crate) enum Mail {
+    /// Answers of the apply lane.
+    Replies(Vec<(ReplyTo, Result<Reply, Status>)>),
+    /// Linearizable reads that may be answered from the published state.
+    ReadReady(Vec<ReplyTo>),
+    /// Answers to keepalives.
+    Renewed(Vec<(Renewal, i64)>),
+    /// Answers about leases.
+    LeaseTimes(Vec<(LeaseQuestion, LeaseTimes)>),
+    /// Requests that were not taken.
+    Refused(Vec<(ReplyTo, Status)>),
+    /// Changes of keys, in order; the published view covers them.
+    Events(Arc<Vec<Arc<mvcc::EventBatch>>>),
+    /// The physical part of a compaction ended at this revision.
+    CompactionFinished(i64),
+    /// Work that a thread of its own did for a call.
+    Done(ReplyTo, Done),
+    /// Say goodbye to clients and end.
+    Stop,
+}
+
+/// State for readers on all threads, replaced after every batch of applied entries.
+pub(crate) struct State {
+    /// What reads are answered from.
+    pub(crate) edge: Arc<Published>,
+    /// What raft thinks of itself.
+    pub(crate) role: RoleChange,
+    /// The last committed entry.
+    pub(crate) committed: u64,
+    /// Sizes of the database file.
+    pub(crate) sizes: bolt::Sizes,
+}
+
+/// See the head of this file.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) logger: Logger,
+    pub(crate) metrics: Metrics,
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) request_ids: RequestIds,
+    pub(crate) grpc: grpc::Settings,
+    /// State for readers, replaced after every batch of applied entries.
+    pub(crate) published: ArcSwap<State>,
+    /// Settings of the core.
+    pub(crate) core: etcdserver::Config,
+    pub(crate) disk: Arc<dyn disk::Disk>,
+    pub(crate) member: ThreadMailbox<MemberInput>,
+    pub(crate) networks: Vec<TaskMailbox<Mail>>,
+    pub(crate) commit: ThreadMailbox<crate::member::commit::Job>,
+    /// The last revision whose compaction is physically done.
+    pub(crate) compaction_finished: AtomicI64,
+    /// Told when the member has published itself and may serve.
+    pub(crate) ready: Notify,
+    /// The process stops.
+    pub(crate) is_stopping: AtomicBool,
+    start: Instant,
+}
+
+/// The parts of [`Shared`] that are made elsewhere.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) logger: Logger,
+    pub(crate) metrics: Metrics,
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) state: State,
+    pub(crate) core: etcdserver::Config,
+    pub(crate) disk: Arc<dyn disk::Disk>,
+    pub(crate) network_threads: usize,
+    pub(crate) start: Instant,
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub(crate) fn new(parts: Parts) -> Arc<Shared> {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Arc::new(Shared {
+            grpc: grpc_settings(&parts.config),
+            request_ids: RequestIds::new(parts.member_id, unix_ms),
+            config: parts.config,
+            logger: parts.logger,
+            metrics: parts.metrics,
+            cluster_id: parts.cluster_id,
+            member_id: parts.member_id,
+            published: ArcSwap::from_pointee(parts.state),
+            core: parts.core,
+            disk: parts.disk,
+            member: ThreadMailbox::default(),
+            networks: (0..parts.network_threads).map(|_| TaskMailbox::default()).collect(),
+            commit: ThreadMailbox::default(),
+            compaction_finished: AtomicI64::new(-1),
+            ready: Notify::new(),
+            is_stopping: AtomicBool::new(false),
+            start: parts.start,
+        })
+    }
+
+    /// The time for one step of the core.
+    pub(crate) fn now(&self) -> Now {
+        now_since(self.start)
+    }
+
+    /// Milliseconds of the clock that connections use.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    /// When the clock of the core shows `mono_ns`.
+    pub(crate) fn instant_of(&self, mono_ns: u64) -> Instant {
+        self.start + std::time::Duration::from_nanos(mono_ns)
+    }
+
+    /// Tells every network thread.
+    pub(crate) fn tell_networks(&self, mail: impl Fn() -> Mail) {
+        for network in &self.networks {
+            network.push(mail());
+        }
+    }
+
+    /// Whether the process stops.
+    pub(crate) fn stops(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks for a view of the file that holds everything applied by now.
+    pub(crate) fn commit_now(&self) -> oneshot::Receiver<bolt::View> {
+        let (done, wait) = oneshot::channel();
+        self.member.push(MemberInput::CommitNow(done));
+        wait
+    }
+
+    /// Asks the commit thread for all moves of a defragmentation; the answer comes when they are done.
+    pub(crate) fn defragment(&self) -> oneshot::Receiver<Result<(), String>> {
+        let (done, wait) = oneshot::channel();
+        self.commit.push(crate::member::commit::Job::Defragment(done));
+        wait
+    }
+}
+
+/// The clocks, counted from `start`.
+pub(crate) fn now_since(start: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    Now { mono_ns: start.elapsed().as_nanos() as u64, wall_ns: wall }
+}
+
+fn grpc_settings(config: &Config) -> grpc::Settings {
+    let ms = |duration: std::time::Duration| duration.as_millis() as u64;
+    let interval = if config.keepalive_interval.is_zero() { u64::MAX } else { ms(config.keepalive_interval) };
+    let timeout = if config.keepalive_timeout.is_zero() { u64::MAX } else { ms(config.keepalive_timeout) };
+    grpc::Settings {
+        max_concurrent_streams: config.max_concurrent_streams,
+        max_message_bytes: (config.max_request_bytes as usize).saturating_add(512 << 10),
+        keepalive_min_ms: ms(config.keepalive_min_time),
+        keepalive_interval_ms: interval,
+        keepalive_timeout_ms: timeout,
+        ..grpc::Settings::default()
+    }
+}

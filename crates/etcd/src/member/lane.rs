@@ -1,0 +1,587 @@
+//! The member thread: one loop that moves values between the raft lane, the apply lane, the log, the commit thread
+//! and the network threads. It decides where work runs, never what work does.
+//!
+//! One turn: take all input, step raft, do what raft asks for until it asks for nothing, publish, send answers. The
+//! published state is replaced before the answers of the same turn leave: whoever sees an answer sees its effect.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use api::error::ErrorCode;
+use api::{Status, etcdserverpb as pb};
+use etcdserver::apply::Applier;
+use etcdserver::apply::policy::field;
+use etcdserver::apply::reply::Reply;
+use etcdserver::effect::{
+    Append, ClusterVersions, Committed, ConfApplied, LeaseQuestion, LeaseTimes, Outcome, Proposal, RaftEffect,
+    RaftInput, Renewal, ReplyTo,
+};
+use etcdserver::now::{MILLISECOND, Now};
+use etcdserver::raft::Node;
+use etcdserver::snapshot::LocalSnapshot;
+use bytes::Bytes;
+use mvcc::schema::{self, Bucket, StorageVersion};
+use mvcc::{CompactionProgress, EventBatch};
+use prost::Message;
+use tokio::sync::oneshot;
+
+use crate::member::commit;
+use crate::member::handle::{Mail, MemberInput, Shared, State};
+use crate::member::log;
+
+/// Bytes not yet given to the commit thread at which a batch is frozen without waiting for its time.
+const FLUSH_BYTES: usize = 8 << 20;
+/// Bytes of applied changes that are not in the file yet, beyond which the member takes no more entries. Commits
+/// are far faster than this fills; a disk that stands still is what fills it.
+const UNFLUSHED_BYTES_MAX: usize = 256 << 20;
+/// Revisions a compaction step looks at, at most, before the turn goes on.
+const COMPACTION_STEP: usize = 1000;
+
+/// Answers of one turn for one network thread.
+#[derive(Default)]
+struct Outgoing {
+    replies: Vec<(ReplyTo, Result<Reply, Status>)>,
+    read_ready: Vec<ReplyTo>,
+    renewed: Vec<(Renewal, i64)>,
+    lease_times: Vec<(LeaseQuestion, LeaseTimes)>,
+    refused: Vec<(ReplyTo, Status)>,
+}
+
+/// See the head of this file.
+pub(crate) struct Lane {
+    shared: Arc<Shared>,
+    log: Arc<log::Lane>,
+    node: Node,
+    applier: Applier,
+    outgoing: Vec<Outgoing>,
+    events: Vec<Arc<EventBatch>>,
+    effects: Vec<RaftEffect>,
+    outcome: Outcome,
+    /// Reads whose index is confirmed but not applied yet.
+    reads: Vec<(u64, Vec<ReplyTo>)>,
+    /// Since when something waits to be committed to the file.
+    unflushed_since: Option<u64>,
+    /// A batch is with the commit thread.
+    batch_is_out: bool,
+    /// Somebody wants the file to hold everything that is applied now: the index it must reach.
+    file_waiters: Vec<(u64, oneshot::Sender<bolt::View>)>,
+    /// Index and term of the last entry in the batch that is out, and in the file.
+    frozen_at: (u64, u64),
+    file_at: (u64, u64),
+    /// A snapshot on disk is due: its index, and how far its commit is.
+    snapshot: Option<SnapshotStep>,
+    sizes: bolt::Sizes,
+    /// A compaction is under way; when its next step is due.
+    compaction_due: Option<u64>,
+    nospace_raised: bool,
+    /// As last logged.
+    cluster_version: Option<api::version::Version>,
+    is_dirty: bool,
+    stopping: bool,
+}
+
+/// How far a snapshot on disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SnapshotStep {
+    /// Everything up to here must be in the file, durably.
+    Commit,
+    /// The commit thread has it.
+    Committing,
+    /// The log thread writes it down.
+    Recording,
+}
+
+impl Lane {
+    /// Puts the thread together; `sizes` are those of the file just opened.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        log: Arc<log::Lane>,
+        node: Node,
+        applier: Applier,
+        sizes: bolt::Sizes,
+    ) -> Lane {
+        let outgoing = shared.networks.iter().map(|_| Outgoing::default()).collect();
+        let compaction_due = applier.store().is_compacting().then_some(0);
+        let file_at = applier.applied();
+        let cluster_version = applier.cluster().version();
+        Lane {
+            shared,
+            log,
+            node,
+            applier,
+            outgoing,
+            events: Vec::new(),
+            effects: Vec::new(),
+            outcome: Outcome::default(),
+            reads: Vec::new(),
+            unflushed_since: None,
+            batch_is_out: false,
+            file_waiters: Vec::new(),
+            frozen_at: file_at,
+            file_at,
+            snapshot: None,
+            sizes,
+            compaction_due,
+            nospace_raised: false,
+            cluster_version,
+            is_dirty: true,
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop; then everything applied is in the file, durably.
+    pub(crate) fn run(mut self) {
+        self.tell_versions();
+        let mut batch = Vec::new();
+        while !self.stopping {
+            let deadline = self.deadline();
+            self.shared.member.take_until(deadline, &mut batch);
+            for input in batch.drain(..) {
+                self.input(input);
+            }
+            let now = self.shared.now();
+            if now.mono_ns >= self.node.next_wakeup_ns() {
+                self.step(RaftInput::Tick);
+            }
+            self.settle();
+            self.compaction_step(now);
+            self.flush(now);
+            self.publish_and_send();
+        }
+        self.finish();
+    }
+
+    fn deadline(&self) -> Instant {
+        let mut next = self.node.next_wakeup_ns();
+        if let Some(since) = self.unflushed_since.filter(|_| !self.batch_is_out) {
+            next = next.min(since + self.shared.config.batch_interval.as_nanos() as u64);
+        }
+        if let Some(due) = self.compaction_due {
+            next = next.min(due);
+        }
+        self.shared.instant_of(next)
+    }
+
+    fn step(&mut self, input: RaftInput) {
+        let now = self.shared.now();
+        if let Err(error) = self.node.step(now, input) {
+            self.shared.logger.fatal("raft cannot go on", &[("error", error.to_string().into())]);
+        }
+    }
+
+    fn input(&mut self, input: MemberInput) {
+        match input {
+            MemberInput::Propose(batch) => self.step(RaftInput::Propose(batch)),
+            MemberInput::Read(batch) => self.step(RaftInput::ReadIndex(batch)),
+            MemberInput::Renew(batch) => self.step(RaftInput::Renew(batch)),
+            MemberInput::LeaseTimes(batch) => self.step(RaftInput::LeaseTimes(batch)),
+            MemberInput::Persisted(ready) => self.step(RaftInput::Persisted { ready }),
+            MemberInput::SnapshotSaved(index) => {
+                self.snapshot = None;
+                self.shared.logger.info("saved snapshot to disk", &[("snapshot-index", index.into())]);
+                self.step(RaftInput::SnapshotSaved { index });
+            }
+            MemberInput::Committed(committed) => self.committed(committed),
+            MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
+            MemberInput::NoSpace => self.no_space(),
+            MemberInput::TransferLeader(to) => self.step(RaftInput::TransferLeader { to }),
+            MemberInput::Stop => self.stopping = true,
+        }
+    }
+
+    /// Does what raft asks for, until it asks for nothing.
+    fn settle(&mut self) {
+        loop {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.node.drain(&mut effects);
+            if effects.is_empty() {
+                self.effects = effects;
+                break;
+            }
+            for effect in effects.drain(..) {
+                self.effect(effect);
+            }
+            self.effects = effects;
+        }
+        for line in self.node.take_lines() {
+            self.shared.raft_line(&line);
+        }
+    }
+
+    fn effect(&mut self, effect: RaftEffect) {
+        match effect {
+            RaftEffect::Append(append) => self.append(append),
+            RaftEffect::Apply(committed) => self.apply(committed),
+            RaftEffect::ReadReady { waiting, index } => {
+                if index <= self.applier.applied().0 {
+                    self.read_ready(waiting);
+                } else {
+                    self.reads.push((index, waiting));
+                }
+            }
+            RaftEffect::Renewed(renewed) => {
+                self.shared.metrics.lease_renewed.add(renewed.len() as u64);
+                for row in renewed {
+                    self.outgoing[usize::from(row.0.reply_to.thread)].renewed.push(row);
+                }
+            }
+            RaftEffect::LeaseTimes(answers) => {
+                for row in answers {
+                    self.outgoing[usize::from(row.0.reply_to.thread)].lease_times.push(row);
+                }
+            }
+            RaftEffect::Refused(refused) => self.refused(refused),
+            RaftEffect::Role(role) => {
+                self.applier.set_reads_are_local(role.reads_are_local);
+                self.is_dirty = true;
+            }
+            RaftEffect::ConfChanged(_) => self.is_dirty = true,
+            RaftEffect::SnapshotDue { applied } => self.snapshot_due(applied),
+            RaftEffect::Published => self.shared.published_itself(),
+            // A lone member has nobody to send to, to ask or to bring up to date. A directory of a larger cluster
+            // is refused at start, so none of these can matter here.
+            RaftEffect::Send(_) | RaftEffect::BuildSnapshot(_) => {}
+            RaftEffect::RenewElsewhere { renewals, .. } => {
+                let status = Status::from(ErrorCode::NoLeader);
+                self.refused(renewals.into_iter().map(|renewal| (renewal.reply_to, status.clone())).collect());
+            }
+            RaftEffect::LeaseTimesElsewhere { questions, .. } => {
+                let status = Status::from(ErrorCode::NoLeader);
+                self.refused(questions.into_iter().map(|q| (q.reply_to, status.clone())).collect());
+            }
+        }
+    }
+
+    fn refused(&mut self, refused: Vec<(ReplyTo, Status)>) {
+        self.shared.metrics.proposals_failed.add(refused.len() as u64);
+        for row in refused {
+            self.outgoing[usize::from(row.0.thread)].refused.push(row);
+        }
+    }
+
+    /// Writes inline when nothing else waits: two crossings saved. Otherwise the log thread takes over and requests
+    /// that arrive meanwhile become the next batch.
+    fn append(&mut self, append: Append) {
+        if self.log.is_idle() && self.shared.member.is_empty() {
+            let ready = append.ready;
+            self.log.append(&self.shared, &append);
+            self.step(RaftInput::Persisted { ready });
+        } else {
+            self.log.push(log::Job::Append(append));
+        }
+    }
+
+    fn apply(&mut self, committed: Committed) {
+        let now = self.shared.now();
+        let mut outcome = std::mem::take(&mut self.outcome);
+        if let Err(error) = self.applier.apply(now, committed, &mut outcome) {
+            self.shared.logger.fatal("failed to apply", &[("error", error.to_string().into())]);
+        }
+        self.is_dirty = true;
+        self.unflushed_since.get_or_insert(now.mono_ns);
+        for conf in outcome.conf.drain(..) {
+            self.conf_applied(conf);
+        }
+        if outcome.cluster_changed {
+            self.tell_versions();
+        }
+        let leases = std::mem::take(&mut outcome.leases);
+        self.step(RaftInput::Applied { index: outcome.index, leases });
+        for (id, result) in outcome.replies.drain(..) {
+            if let Some(to) = self.node.take_waiting(id) {
+                self.outgoing[usize::from(to.thread)].replies.push((to, result));
+            }
+        }
+        self.events.append(&mut outcome.events);
+        if !outcome.proposals.is_empty() {
+            let proposals = std::mem::take(&mut outcome.proposals);
+            self.step(RaftInput::Propose(proposals));
+        }
+        if std::mem::take(&mut outcome.compaction_scheduled) {
+            self.compaction_due = Some(now.mono_ns);
+        }
+        if std::mem::take(&mut outcome.force_snapshot) {
+            self.step(RaftInput::ForceSnapshot);
+        }
+        outcome.cluster_changed = false;
+        self.outcome = outcome;
+        self.reads_reached();
+    }
+
+    fn conf_applied(&mut self, conf: ConfApplied) {
+        self.shared.conf_line(&conf);
+        self.step(RaftInput::ConfApplied(conf));
+    }
+
+    /// Reads that waited for entries to be applied.
+    fn reads_reached(&mut self) {
+        let applied = self.applier.applied().0;
+        let mut i = 0;
+        while i < self.reads.len() {
+            if self.reads[i].0 <= applied {
+                let (_, waiting) = self.reads.swap_remove(i);
+                self.read_ready(waiting);
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    fn read_ready(&mut self, waiting: Vec<ReplyTo>) {
+        for to in waiting {
+            self.outgoing[usize::from(to.thread)].read_ready.push(to);
+        }
+    }
+
+    /// What raft must know to agree on a cluster version. The lowest server version of a lone member is its own.
+    fn tell_versions(&mut self) {
+        let cluster = self.applier.cluster();
+        let versions = ClusterVersions {
+            cluster: cluster.version(),
+            lowest_server: Some(self.shared.core.version),
+            downgrade: cluster.downgrade().target_minor(),
+        };
+        self.step(RaftInput::Versions(versions));
+        let cluster = self.applier.cluster().clone();
+        self.shared.cluster_version_lines(&cluster, self.cluster_version);
+        self.cluster_version = cluster.version();
+        self.migrate_storage();
+    }
+
+    /// The storage version follows the cluster version: one key, written with the next batch.
+    fn migrate_storage(&mut self) {
+        let Some(version) = self.cluster_version else { return };
+        let target = StorageVersion::from_minor(u64::from(version.major), u64::from(version.minor));
+        // A cluster of version 3.0 has just been founded by somebody older: not decided yet.
+        let Some(target) = target else { return };
+        let value = schema::storage_version_value(target);
+        let key = Bytes::from_static(schema::STORAGE_VERSION);
+        let store = self.applier.store_mut();
+        if store.side(Bucket::Meta, &key) == value {
+            return;
+        }
+        store.set_side(Bucket::Meta, key, value);
+        self.is_dirty = true;
+        self.unflushed_since.get_or_insert(self.shared.now().mono_ns);
+        self.shared
+            .logger
+            .info("updated storage version", &[("new-storage-version", target.to_string().into())]);
+    }
+
+    /// One bounded step of a compaction, when it is due.
+    fn compaction_step(&mut self, now: Now) {
+        let is_due = self.compaction_due.is_some_and(|due| due <= now.mono_ns);
+        if !is_due || self.applier.store().unflushed_bytes() > UNFLUSHED_BYTES_MAX {
+            return;
+        }
+        let limit = (self.shared.config.compaction_batch_limit as usize).min(COMPACTION_STEP);
+        let next = now.mono_ns + self.compaction_pause_ns();
+        match self.applier.store_mut().compaction_step(limit) {
+            Ok(CompactionProgress::Finished(revision)) => {
+                self.compaction_due = self.applier.store().is_compacting().then_some(next);
+                self.shared.compaction_finished.store(revision, Ordering::Release);
+                self.shared.tell_networks(|| Mail::CompactionFinished(revision));
+                self.shared
+                    .logger
+                    .info("finished scheduled compaction", &[("compact-revision", revision.into())]);
+            }
+            Ok(CompactionProgress::Working) => self.compaction_due = Some(next),
+            Ok(CompactionProgress::Idle) => self.compaction_due = None,
+            Err(error) => {
+                self.shared.logger.fatal("failed to compact", &[("error", error.to_string().into())]);
+            }
+        }
+        self.is_dirty = true;
+        self.unflushed_since.get_or_insert(now.mono_ns);
+    }
+
+    /// Go pauses because a step holds a lock; ours only takes turns, so an unset flag means as soon as nothing else
+    /// waits.
+    fn compaction_pause_ns(&self) -> u64 {
+        if self.shared.config.raw.is_set("compaction-sleep-interval") {
+            self.shared.config.compaction_sleep.as_nanos() as u64
+        } else {
+            MILLISECOND / 10
+        }
+    }
+
+    /// Gives the commit thread what has gathered, when it is time or somebody waits for it.
+    fn flush(&mut self, now: Now) {
+        if self.batch_is_out {
+            return;
+        }
+        let store = self.applier.store();
+        let is_due = self.unflushed_since.is_some_and(|since| {
+            now.mono_ns >= since + self.shared.config.batch_interval.as_nanos() as u64
+                || store.unflushed_bytes() >= FLUSH_BYTES
+                || store.unflushed_ops() as u64 >= self.shared.config.batch_limit
+        });
+        let force = self.snapshot == Some(SnapshotStep::Commit);
+        if !is_due && !force && self.file_waiters.is_empty() {
+            return;
+        }
+        if force {
+            self.snapshot = Some(SnapshotStep::Committing);
+        }
+        self.hand_batch(force);
+    }
+
+    /// Freezes what has gathered and hands it to the commit thread. With `force` the consistent index goes along
+    /// even if nothing else does.
+    fn hand_batch(&mut self, force: bool) {
+        let store = self.applier.store_mut();
+        let batch = if force { store.freeze_all() } else { store.freeze() };
+        self.unflushed_since = None;
+        if batch.is_none() && !force && self.file_waiters.is_empty() {
+            return;
+        }
+        self.frozen_at = self.applier.applied();
+        self.batch_is_out = true;
+        self.is_dirty = true;
+        self.shared.commit.push(match batch {
+            Some(batch) => commit::Job::Commit { batch, force },
+            None => commit::Job::Force,
+        });
+    }
+
+    fn committed(&mut self, committed: commit::Committed) {
+        self.sizes = committed.sizes;
+        self.is_dirty = true;
+        match committed.kind {
+            commit::Kind::Moved => return self.applier.store_mut().moved(committed.view),
+            commit::Kind::Batch => self.applier.store_mut().committed(committed.view.clone()),
+            commit::Kind::Force => self.applier.store_mut().moved(committed.view.clone()),
+        }
+        self.batch_is_out = false;
+        self.nospace_raised = false;
+        self.file_at = self.frozen_at;
+        let reached = self.file_at.0;
+        for (index, done) in std::mem::take(&mut self.file_waiters) {
+            if index > reached {
+                self.file_waiters.push((index, done));
+            } else {
+                // A waiter that is gone does not need the answer.
+                let _gone = done.send(committed.view.clone());
+            }
+        }
+        if self.snapshot == Some(SnapshotStep::Committing) && committed.forced {
+            self.snapshot = Some(SnapshotStep::Recording);
+            let (index, term) = self.file_at;
+            let local = LocalSnapshot::new(self.applier.cluster(), index, term);
+            self.log.push(log::Job::Snapshot(Box::new(local)));
+        }
+    }
+
+    /// A batch found no room. The alarm is raised once; deletes and compaction go on and free it.
+    fn no_space(&mut self) {
+        if !std::mem::replace(&mut self.nospace_raised, true) {
+            let id = self.shared.member_id;
+            self.shared.logger.error("no space left for the database; raising alarm", &[]);
+            self.step(RaftInput::Propose(vec![no_space_alarm(id)]));
+        }
+    }
+
+    fn snapshot_due(&mut self, applied: u64) {
+        if self.snapshot.is_none() {
+            self.snapshot = Some(SnapshotStep::Commit);
+            self.shared.logger.info(
+                "triggering snapshot",
+                &[
+                    ("local-member-id", api::ids::hex(self.shared.member_id).to_string().into()),
+                    ("local-member-applied-index", applied.into()),
+                    ("local-member-snapshot-count", self.shared.config.snapshot_count.into()),
+                ],
+            );
+        }
+    }
+
+    /// Replaces the published state if anything changed, then lets events and answers leave.
+    fn publish_and_send(&mut self) {
+        if std::mem::take(&mut self.is_dirty) {
+            let status = self.node.status();
+            self.shared.published.store(Arc::new(State {
+                edge: self.applier.publish(),
+                role: self.node.role(),
+                committed: status.committed,
+                sizes: self.sizes,
+            }));
+            self.shared.metrics.progress(status.committed, self.applier.applied().0);
+        }
+        if !self.events.is_empty() {
+            let events = Arc::new(std::mem::take(&mut self.events));
+            self.shared.tell_networks(|| Mail::Events(events.clone()));
+        }
+        for (network, outgoing) in self.shared.networks.iter().zip(&mut self.outgoing) {
+            let mut mail = Vec::new();
+            if !outgoing.replies.is_empty() {
+                mail.push(Mail::Replies(std::mem::take(&mut outgoing.replies)));
+            }
+            if !outgoing.read_ready.is_empty() {
+                mail.push(Mail::ReadReady(std::mem::take(&mut outgoing.read_ready)));
+            }
+            if !outgoing.renewed.is_empty() {
+                mail.push(Mail::Renewed(std::mem::take(&mut outgoing.renewed)));
+            }
+            if !outgoing.lease_times.is_empty() {
+                mail.push(Mail::LeaseTimes(std::mem::take(&mut outgoing.lease_times)));
+            }
+            if !outgoing.refused.is_empty() {
+                mail.push(Mail::Refused(std::mem::take(&mut outgoing.refused)));
+            }
+            network.push_all(&mut mail);
+        }
+    }
+
+    /// The end: what is committed is applied, what is applied goes into the file, durably.
+    fn finish(mut self) {
+        self.log.push(log::Job::Stop);
+        while !self.log.is_idle() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut rest = Vec::new();
+        self.shared.member.take(&mut rest);
+        for input in rest {
+            match input {
+                MemberInput::Persisted(_) | MemberInput::Committed(_) | MemberInput::SnapshotSaved(_) => self.input(input),
+                MemberInput::Propose(batch) => {
+                    let stopped = Status::from(ErrorCode::Stopped);
+                    let waiting = batch.into_iter().filter_map(|proposal| proposal.reply_to);
+                    self.refused(waiting.map(|to| (to, stopped.clone())).collect());
+                }
+                _ => {}
+            }
+        }
+        self.settle();
+        self.publish_and_send();
+        self.wait_for_batch();
+        self.hand_batch(true);
+        self.wait_for_batch();
+        self.shared.commit.push(commit::Job::Close);
+    }
+
+    fn wait_for_batch(&mut self) {
+        let mut batch = Vec::new();
+        while self.batch_is_out {
+            self.shared.member.take_any(&mut batch);
+            for input in batch.drain(..) {
+                match input {
+                    MemberInput::Committed(_) => self.input(input),
+                    // A disk that is full stays so: the log has what the file lacks.
+                    MemberInput::NoSpace => return,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// The alarm that a member without room raises.
+fn no_space_alarm(member: u64) -> Proposal {
+    let request = pb::AlarmRequest {
+        action: pb::alarm_request::AlarmAction::Activate as i32,
+        member_id: member,
+        alarm: etcdserver::apply::alarm::NOSPACE,
+    };
+    Proposal { reply_to: None, identity: None, field: field::ALARM, body: request.encode_to_vec().into() }
+}

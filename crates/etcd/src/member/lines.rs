@@ -1,0 +1,87 @@
+//! Log lines about what the lanes did, in etcd's words.
+
+use etcdserver::effect::ConfApplied;
+use etcdserver::membership::Cluster;
+use etcdserver::raft::{Line, LineLevel};
+
+use crate::logging::Level;
+use crate::member::handle::Shared;
+
+impl Shared {
+    /// A line of the raft library.
+    pub(crate) fn raft_line(&self, line: &Line) {
+        let level = match line.level {
+            LineLevel::Info => Level::Info,
+            LineLevel::Warn => Level::Warn,
+            LineLevel::Error => Level::Error,
+        };
+        self.logger.named("raft", level, &line.text, &[]);
+    }
+
+    /// A membership change has been applied.
+    pub(crate) fn conf_line(&self, conf: &ConfApplied) {
+        let id = conf.change.node_id.unwrap_or(0);
+        let state = self.published.load();
+        let Some(member) = state.edge.cluster.member(id) else {
+            self.logger.info(
+                "added member",
+                &[
+                    ("cluster-id", api::ids::hex(self.cluster_id).to_string().into()),
+                    ("local-member-id", api::ids::hex(self.member_id).to_string().into()),
+                    ("added-peer-id", api::ids::hex(id).to_string().into()),
+                ],
+            );
+            return;
+        };
+        self.logger.info(
+            "added member",
+            &[
+                ("cluster-id", api::ids::hex(self.cluster_id).to_string().into()),
+                ("local-member-id", api::ids::hex(self.member_id).to_string().into()),
+                ("added-peer-id", api::ids::hex(id).to_string().into()),
+                ("added-peer-peer-urls", member.peer_urls.clone().into()),
+                ("added-peer-is-learner", member.is_learner.into()),
+            ],
+        );
+    }
+
+    /// The member has published itself: it may call itself ready.
+    pub(crate) fn published_itself(&self) {
+        let urls: Vec<String> = self.core.advertise_client_urls.clone();
+        self.logger.info(
+            "published local member to cluster through raft",
+            &[
+                ("local-member-id", api::ids::hex(self.member_id).to_string().into()),
+                (
+                    "local-member-attributes",
+                    format!("{{Name:{} ClientURLs:[{}]}}", self.core.name, urls.join(" ")).into(),
+                ),
+                ("cluster-id", api::ids::hex(self.cluster_id).to_string().into()),
+                ("publish-timeout", std::time::Duration::from_nanos(self.core.request_timeout_ns()).into()),
+            ],
+        );
+        self.ready.notify_one();
+    }
+
+    /// The cluster version, when it changed.
+    pub(crate) fn cluster_version_lines(&self, cluster: &Cluster, before: Option<api::version::Version>) {
+        let Some(version) = cluster.version().filter(|version| Some(*version) != before) else { return };
+        let text = version.minor().to_string();
+        let ids = [
+            ("cluster-id", api::ids::hex(self.cluster_id).to_string().into()),
+            ("local-member-id", api::ids::hex(self.member_id).to_string().into()),
+        ];
+        let [cluster_id, member_id] = ids;
+        match before {
+            None => self.logger.info(
+                "set initial cluster version",
+                &[cluster_id, member_id, ("cluster-version", (&text).into())],
+            ),
+            Some(from) => self.logger.info(
+                "updated cluster version",
+                &[cluster_id, member_id, ("from", from.minor().to_string().into()), ("to", (&text).into())],
+            ),
+        }
+        self.logger.info("enabled capabilities for version", &[("cluster-version", text.into())]);
+    }
+}

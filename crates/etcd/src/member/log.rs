@@ -1,0 +1,165 @@
+//! The log thread: writes and syncs the write-ahead log while the member thread goes on.
+//!
+//! The log itself is behind a lock, because the member thread writes inline when nothing is under way here: with
+//! [`Lane::is_idle`] true nobody else holds it, so the lock never waits. The order of appends is the order of jobs.
+//! A second thread zero-fills ahead of the log, so that a sync is an overwrite and not a journal commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use etcdserver::effect::Append;
+use etcdserver::snapshot::{self, LocalSnapshot};
+use parking_lot::Mutex;
+
+use crate::member::handle::{MemberInput, Shared};
+use crate::member::mailbox::ThreadMailbox;
+
+/// What the log thread may be asked for.
+pub(crate) enum Job {
+    /// Write a batch.
+    Append(Append),
+    /// Record a snapshot that is durable elsewhere, and drop what only older ones needed.
+    Snapshot(Box<LocalSnapshot>),
+    /// End.
+    Stop,
+}
+
+/// A sync that takes longer is logged, as in etcd.
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+/// How long to wait before a batch that found no room is tried again.
+const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// The log and its queues.
+pub(crate) struct Lane {
+    wal: Mutex<wal::Wal>,
+    jobs: ThreadMailbox<Job>,
+    /// Jobs handed in and not yet done.
+    under_way: AtomicU64,
+    /// Work ahead of the log; `None` ends the thread.
+    ahead: ThreadMailbox<Option<wal::PrepareJob>>,
+}
+
+impl Lane {
+    pub(crate) fn new(wal: wal::Wal) -> Arc<Lane> {
+        Arc::new(Lane {
+            wal: Mutex::new(wal),
+            jobs: ThreadMailbox::default(),
+            under_way: AtomicU64::new(0),
+            ahead: ThreadMailbox::default(),
+        })
+    }
+
+    /// Whether nothing is under way, so that the caller may write itself.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
+    }
+
+    /// Hands a job to the thread.
+    pub(crate) fn push(&self, job: Job) {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        self.jobs.push(job);
+    }
+
+    /// Writes a batch on the calling thread, which is the member's only while [`Lane::is_idle`]. Without room it is
+    /// tried again until there is some. Any other failure ends the process: what a failed write or sync left on disk
+    /// cannot be known.
+    pub(crate) fn append(&self, shared: &Shared, append: &Append) {
+        let mut wal = self.wal.lock();
+        let written = loop {
+            match wal.write(&append.entries, append.hard_state.as_ref()) {
+                Ok(written) => break written,
+                Err(wal::Error::NoSpace(_)) if !shared.stops() => {
+                    shared.member.push(MemberInput::NoSpace);
+                    std::thread::sleep(NO_SPACE_RETRY);
+                }
+                Err(error) => fail(shared, &error),
+            }
+        };
+        shared.metrics.wal_write_bytes.add(written.bytes);
+        if written.needs_sync || append.must_sync {
+            let start = Instant::now();
+            if let Err(error) = wal.sync() {
+                fail(shared, &error);
+            }
+            let took = start.elapsed();
+            shared.metrics.wal_fsync.observe(took);
+            if took > SLOW_SYNC {
+                let fields = [("took", took.into()), ("expected-duration", SLOW_SYNC.into())];
+                shared.logger.warn("slow fdatasync", &fields);
+            }
+        }
+        match wal.cut_if_full() {
+            Ok(true) => shared.logger.info("created a new WAL segment", &[]),
+            Ok(false) => {}
+            Err(error) => fail(shared, &error),
+        }
+        if let Some(job) = wal.prepare_next() {
+            self.ahead.push(Some(job));
+        }
+    }
+
+    /// Runs the log thread until it is told to stop.
+    pub(crate) fn run(&self, shared: &Arc<Shared>) {
+        let mut jobs = Vec::new();
+        loop {
+            self.jobs.take_any(&mut jobs);
+            for job in jobs.drain(..) {
+                let answer = match job {
+                    Job::Append(append) => {
+                        self.append(shared, &append);
+                        Some(MemberInput::Persisted(append.ready))
+                    }
+                    Job::Snapshot(local) => {
+                        let dir = shared.core.snap_dir();
+                        let mut wal = self.wal.lock();
+                        if let Err(error) = snapshot::save(&*shared.disk, &dir, &mut wal, &local) {
+                            fail(shared, &error);
+                        }
+                        Some(MemberInput::SnapshotSaved(local.index))
+                    }
+                    Job::Stop => None,
+                };
+                self.under_way.fetch_sub(1, Ordering::AcqRel);
+                match answer {
+                    Some(answer) => shared.member.push(answer),
+                    None => {
+                        self.ahead.push(None);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the thread that works ahead of the log until the log thread has ended.
+    pub(crate) fn run_ahead(&self, shared: &Arc<Shared>) {
+        if let Some(job) = self.wal.lock().prepare_next() {
+            self.ahead.push(Some(job));
+        }
+        let mut jobs = Vec::new();
+        loop {
+            self.ahead.take_any(&mut jobs);
+            for job in jobs.drain(..) {
+                let Some(mut job) = job else { return };
+                loop {
+                    match job.step() {
+                        Ok(true) if shared.stops() => break,
+                        Ok(true) => {}
+                        Ok(false) => break,
+                        // The present segment still has room: time to raise the alarm, not to end.
+                        Err(wal::Error::NoSpace(_)) => {
+                            shared.member.push(MemberInput::NoSpace);
+                            break;
+                        }
+                        Err(error) => fail(shared, &error),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn fail(shared: &Shared, error: &wal::Error) -> ! {
+    shared.logger.fatal("failed to save Raft hard state and entries", &[("error", error.to_string().into())])
+}

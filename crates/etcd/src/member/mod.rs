@@ -1,0 +1,17 @@
+//! The member: threads around the lanes of `etcdserver`, and the queues between them.
+//!
+//! | thread | runs | file |
+//! |---|---|---|
+//! | member | raft lane and apply lane, the log inline when nothing else waits | `lane.rs` |
+//! | log | the log, when batches overlap | `log.rs` |
+//! | commit | the database file | `commit.rs` |
+//! | network | connections, watch hubs, reads | `crate::net` |
+//!
+//! Reading order: `mailbox.rs` (the queue), `handle.rs` (what threads share), `lane.rs`, `log.rs`, `commit.rs`.
+
+pub(crate) mod commit;
+pub(crate) mod handle;
+pub(crate) mod lane;
+mod lines;
+pub(crate) mod log;
+pub(crate) mod mailbox;

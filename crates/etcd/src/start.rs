@@ -1,0 +1,524 @@
+//! From configuration to a running member, and back: one order for coming up, the reverse for going down.
+//!
+//! Up: listeners (a busy port fails before anything is touched), the directory, the lanes, the threads; then raft
+//! elects and the member publishes itself, and only then clients are accepted and the readiness line is written.
+//! Down: stop accepting, let raft finish what is committed, write it to the file, close.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use api::ids;
+use etcdserver::apply::{Applier, Settings};
+use etcdserver::bootstrap::{self, StorageOptions};
+use etcdserver::raft::Node;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{AutoCompaction, Config, value};
+use crate::http;
+use crate::logging::Logger;
+use crate::member::handle::{Mail, MemberInput, Parts, Shared, State, now_since};
+use crate::member::lane::Lane;
+use crate::member::{commit, log};
+use crate::metrics::Metrics;
+use crate::net::io::Stream;
+use crate::net::listen::{Listener, SocketOptions, bind};
+use crate::net::thread::{Serves, Thread};
+
+/// Stack of the threads that run lanes: they do not recurse over user data.
+const LANE_STACK_BYTES: usize = 2 << 20;
+
+/// How the system says it, as Go would: without the number.
+pub(crate) fn system_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
+}
+
+/// Go's name of this architecture.
+pub(crate) fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// Bound sockets, before anything is served on them.
+struct Listeners {
+    client: Vec<(Listener, Serves)>,
+    peer: Vec<Listener>,
+    metrics: Vec<Listener>,
+}
+
+/// Runs a member until it is told to stop.
+pub(crate) fn run(config: &Config, logger: &Logger) -> ExitCode {
+    match start(config, logger) {
+        Ok(code) => code,
+        Err(error) => {
+            // The words are etcd's for every failure at start, whatever it was.
+            logger.fatal("discovery failed", &[("error", error.into())]);
+        }
+    }
+}
+
+fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
+    let start = Instant::now();
+    refuse_later(config)?;
+    say_directory(config, logger);
+    let listeners = listen(config, logger)?;
+    let core = core_config(config)?;
+    say_start(config, logger, &core);
+    let disk: Arc<dyn disk::Disk> = Arc::new(disk::os::OsDisk::new());
+    let lanes = open(&disk, &core, config, logger, start)?;
+    let shared = Shared::new(Parts {
+        config: config.clone(),
+        logger: logger.clone(),
+        metrics: Metrics::new(),
+        cluster_id: lanes.cluster_id,
+        member_id: lanes.member_id,
+        state: State {
+            edge: lanes.applier.publish(),
+            role: lanes.node.role(),
+            committed: lanes.node.status().committed,
+            sizes: lanes.db.sizes(),
+        },
+        core,
+        disk,
+        network_threads: network_threads(),
+        start,
+    });
+    let threads = spawn_lanes(&shared, lanes);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let local = tokio::task::LocalSet::new();
+    let code = local.block_on(&runtime, serve(shared.clone(), listeners));
+    for thread in threads {
+        if thread.join().is_err() {
+            logger.error("a thread ended with a panic", &[]);
+        }
+    }
+    logger.info("closed etcd server", &[("name", (&config.name).into())]);
+    Ok(code)
+}
+
+/// What the lanes start from.
+struct Lanes {
+    cluster_id: u64,
+    member_id: u64,
+    applier: Applier,
+    node: Node,
+    wal: wal::Wal,
+    db: bolt::Db,
+}
+
+/// Opens the directory and builds the lanes.
+fn open(
+    disk: &Arc<dyn disk::Disk>,
+    core: &etcdserver::Config,
+    config: &Config,
+    logger: &Logger,
+    start: Instant,
+) -> Result<Lanes, String> {
+    let options = StorageOptions {
+        wal: wal::Options { sync: !config.no_fsync, ..wal::Options::default() },
+        ..StorageOptions::default()
+    };
+    let began = Instant::now();
+    let recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string())?;
+    let report = &recovered.report;
+    let path = core.db_path().display().to_string();
+    logger.info("opened backend db", &[("path", path.into()), ("took", began.elapsed().into())]);
+    for warning in &report.warnings {
+        logger.warn(warning, &[]);
+    }
+    let (member_id, cluster_id) = (report.member_id, report.cluster_id);
+    let ids = [
+        ("local-member-id", ids::hex(member_id).to_string().into()),
+        ("cluster-id", ids::hex(cluster_id).to_string().into()),
+    ];
+    if report.is_new {
+        logger.info("starting local member", &ids);
+    } else {
+        let [member, cluster] = ids;
+        logger.info("restarting local member", &[cluster, member, ("commit-index", report.commit_index.into())]);
+    }
+    logger.info("kvstore restored", &[("current-rev", report.current_revision.into())]);
+    let applier =
+        Applier::new(Settings::new(core), recovered.store, recovered.attachments, recovered.cluster)
+            .map_err(|error| error.to_string())?;
+    let node = Node::new(core, recovered.start, now_since(start)).map_err(|error| error.to_string())?;
+    Ok(Lanes { cluster_id, member_id, applier, node, wal: recovered.wal, db: recovered.db })
+}
+
+/// One network thread on up to two cores, else half of the cores.
+fn network_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+/// Starts the threads of the lanes; they end by themselves after [`MemberInput::Stop`].
+fn spawn_lanes(shared: &Arc<Shared>, lanes: Lanes) -> Vec<thread::JoinHandle<()>> {
+    let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        let builder = thread::Builder::new().name(name.into()).stack_size(LANE_STACK_BYTES);
+        builder.spawn(run).expect("a thread can be started")
+    };
+    let log = log::Lane::new(lanes.wal);
+    let sizes = lanes.db.sizes();
+    let lane = Lane::new(shared.clone(), log.clone(), lanes.node, lanes.applier, sizes);
+    let (for_log, for_commit, db) = (shared.clone(), shared.clone(), lanes.db);
+    let (ahead, for_ahead) = (log.clone(), shared.clone());
+    vec![
+        spawn("log-ahead", Box::new(move || ahead.run_ahead(&for_ahead))),
+        spawn("log", Box::new(move || log.run(&for_log))),
+        spawn("commit", Box::new(move || commit::run(&for_commit, db))),
+        spawn("member", Box::new(move || lane.run())),
+    ]
+}
+
+/// The life of the process once its lanes run: waits until the member is ready, serves, waits for a signal, stops.
+async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
+    let logger = &shared.logger;
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be awaited");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be awaited");
+    for listener in listeners.peer {
+        logger.info("serving peer traffic", &[("address", listener.address().into())]);
+        tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Peer));
+    }
+    for listener in listeners.metrics {
+        logger.info("serving metrics", &[("address", listener.address().into())]);
+        tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Metrics));
+    }
+    let name = tokio::select! {
+        () = shared.ready.notified() => None,
+        _ = terminate.recv() => Some("terminated"),
+        _ = interrupt.recv() => Some("interrupt"),
+    };
+    let mut networks = Vec::new();
+    let name = match name {
+        Some(name) => name,
+        None => {
+            networks = serve_clients(&shared, listeners.client);
+            tokio::select! {
+                _ = terminate.recv() => "terminated",
+                _ = interrupt.recv() => "interrupt",
+            }
+        }
+    };
+    logger.info("received signal; shutting down", &[("signal", name.into())]);
+    logger.info(
+        "closing etcd server",
+        &[
+            ("name", (&shared.config.name).into()),
+            ("data-dir", shared.config.data_dir.display().to_string().into()),
+            ("advertise-peer-urls", texts(&shared.config.advertise_peer).into()),
+            ("advertise-client-urls", texts(&shared.config.advertise_client).into()),
+        ],
+    );
+    shared.is_stopping.store(true, Ordering::Release);
+    shared.tell_networks(|| Mail::Stop);
+    let joined = tokio::task::spawn_blocking(move || {
+        networks.into_iter().all(|network: thread::JoinHandle<()>| network.join().is_ok())
+    });
+    if !joined.await.unwrap_or(false) {
+        logger.error("a network thread ended with a panic", &[]);
+    }
+    shared.member.push(MemberInput::Stop);
+    ExitCode::SUCCESS
+}
+
+/// Starts the network threads and says that the member serves.
+fn serve_clients(shared: &Arc<Shared>, listeners: Vec<(Listener, Serves)>) -> Vec<thread::JoinHandle<()>> {
+    let logger = &shared.logger;
+    logger.info("ready to serve client requests", &[]);
+    let addresses: Vec<(String, Serves)> = listeners.iter().map(|(l, serves)| (l.address(), *serves)).collect();
+    let count = shared.networks.len();
+    let mut shares: Vec<Vec<(Listener, Serves)>> = (0..count).map(|_| Vec::new()).collect();
+    for (listener, serves) in listeners {
+        // Every thread accepts on every socket: the kernel spreads connections over those that wait.
+        for share in shares.iter_mut().skip(1) {
+            match listener.duplicate() {
+                Ok(copy) => share.push((copy, serves)),
+                Err(error) => logger.warn("cannot share a listener", &[("error", error.to_string().into())]),
+            }
+        }
+        shares[0].push((listener, serves));
+    }
+    let networks = shares.into_iter().enumerate().map(|(number, share)| {
+        let shared = shared.clone();
+        thread::Builder::new()
+            .name(format!("net-{number}"))
+            .spawn(move || network(number as u16, shared, share))
+            .expect("a thread can be started")
+    });
+    let networks = networks.collect();
+    notify_init(logger);
+    logger.info("grpc service status changed", &[("service", "".into()), ("status", "SERVING".into())]);
+    for (address, serves) in addresses {
+        let traffic = match serves {
+            Serves::GrpcAndHttp => "grpc+http",
+            Serves::GrpcOnly => "grpc",
+            Serves::HttpOnly => "http",
+        };
+        logger.info(
+            "serving client traffic insecurely; this is strongly discouraged!",
+            &[("traffic", traffic.into()), ("address", address.into())],
+        );
+    }
+    networks
+}
+
+fn network(number: u16, shared: Arc<Shared>, listeners: Vec<(Listener, Serves)>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(WORKERS_MAX)
+        .thread_keep_alive(Duration::from_secs(5))
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(Thread::new(number, shared).run(listeners));
+    // Workers of calls that are over may still read the file; they end by themselves.
+    runtime.shutdown_background();
+}
+
+/// Threads for hashes and snapshots, per network thread; further requests wait.
+const WORKERS_MAX: usize = 8;
+
+fn notify_init(logger: &Logger) {
+    logger.info("notifying init daemon", &[]);
+    match sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+        Ok(()) => logger.info("successfully notified init daemon", &[]),
+        Err(error) => logger.error("failed to notify systemd for readiness", &[("error", error.to_string().into())]),
+    }
+}
+
+/// Which router a listener has.
+#[derive(Clone, Copy)]
+enum Port {
+    Peer,
+    Metrics,
+}
+
+async fn accept_http(listener: Listener, shared: Arc<Shared>, port: Port) {
+    let serve = |stream: Stream| {
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            match port {
+                Port::Peer => http::serve_peer(stream, shared).await,
+                Port::Metrics => http::serve_metrics(stream, shared).await,
+            }
+        });
+    };
+    match listener {
+        Listener::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime has I/O");
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => serve(Stream::Tcp(stream)),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        }
+        Listener::Unix(listener) => {
+            let listener = tokio::net::UnixListener::from_std(listener).expect("the runtime has I/O");
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => serve(Stream::Unix(stream)),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        }
+    }
+}
+
+/// Settings whose capability this version does not have: said at once, in one sentence, before anything is touched.
+fn refuse_later(config: &Config) -> Result<(), String> {
+    let raw = &config.raw;
+    let given = |name: &str| raw.is_set(name) && !matches!(raw.text(name), "" | "false");
+    let tls = [
+        "cert-file", "key-file", "trusted-ca-file", "client-cert-auth", "auto-tls", "client-crl-file",
+        "client-cert-allowed-hostname", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file",
+        "peer-client-cert-auth", "peer-auto-tls", "peer-crl-file", "peer-cert-allowed-cn",
+        "peer-cert-allowed-hostname",
+    ];
+    let clusters = ["force-new-cluster", "discovery-srv", "discovery-endpoints"];
+    let later = [
+        (&tls[..], "TLS"),
+        (&clusters[..], "clusters of more than one member"),
+        (&["enable-distributed-tracing"][..], "distributed tracing"),
+    ];
+    for (names, what) in later {
+        if let Some(name) = names.iter().find(|name| given(name)) {
+            return Err(format!("--{name} is not available in this version of Mainstay: it does not have {what} yet"));
+        }
+    }
+    let urls = [&config.listen_client, &config.listen_peer, &config.listen_client_http, &config.listen_metrics];
+    if let Some(url) = urls.iter().flat_map(|urls| urls.iter()).find(|url| url.is_secure()) {
+        return Err(format!("{url} is not available in this version of Mainstay: it does not have TLS yet"));
+    }
+    let jwt = raw.text("auth-token");
+    if !matches!(jwt, "simple" | "") {
+        return Err(format!("--auth-token={jwt} is not available in this version of Mainstay: it does not have logins yet"));
+    }
+    Ok(())
+}
+
+fn texts(urls: &[crate::config::value::Address]) -> Vec<String> {
+    urls.iter().map(ToString::to_string).collect()
+}
+
+fn say_directory(config: &Config, logger: &Logger) {
+    let dir = config.data_dir.display().to_string();
+    if config.data_dir_is_default {
+        logger.warn("'data-dir' was empty; using default", &[("data-dir", (&dir).into())]);
+    }
+    let initialized = config.data_dir.join("member").exists();
+    let (text, kind) = if initialized {
+        ("server has already been initialized", "member")
+    } else {
+        ("Initialize and start etcd server", "empty")
+    };
+    logger.info(text, &[("data-dir", dir.into()), ("dir-type", kind.into())]);
+}
+
+fn listen(config: &Config, logger: &Logger) -> Result<Listeners, String> {
+    let options = SocketOptions { reuse_port: config.reuse_port, reuse_address: config.reuse_address };
+    logger.info("configuring peer listeners", &[("listen-peer-urls", texts(&config.listen_peer).into())]);
+    let peer = config.listen_peer.iter().map(|url| bind(url, options)).collect::<Result<_, _>>()?;
+    logger.info("configuring client listeners", &[("listen-client-urls", texts(&config.listen_client).into())]);
+    let mut client = Vec::new();
+    let apart = !config.listen_client_http.is_empty();
+    for url in &config.listen_client {
+        client.push((bind(url, options)?, if apart { Serves::GrpcOnly } else { Serves::GrpcAndHttp }));
+    }
+    for url in &config.listen_client_http {
+        client.push((bind(url, options)?, Serves::HttpOnly));
+    }
+    let metrics = config.listen_metrics.iter().map(|url| bind(url, options)).collect::<Result<_, _>>()?;
+    Ok(Listeners { client, peer, metrics })
+}
+
+/// The settings as the core takes them.
+fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
+    let mut founders: Vec<(String, Vec<String>)> = Vec::new();
+    for part in config.initial_cluster.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (name, url) = part.split_once('=').ok_or_else(|| {
+            format!("error setting up initial cluster: failed to parse cluster string: {part}")
+        })?;
+        match founders.iter_mut().find(|(known, _)| known == name) {
+            Some((_, urls)) => urls.push(url.into()),
+            None => founders.push((name.into(), vec![url.into()])),
+        }
+    }
+    let version = api::version::Version {
+        major: 3,
+        minor: config.emulated_minor as u32,
+        patch: if config.emulated_minor == 7 { api::version::SERVER.patch } else { 0 },
+    };
+    let mut seed = [0u8; 8];
+    fill_seed(&mut seed)?;
+    Ok(etcdserver::Config {
+        name: config.name.clone(),
+        data_dir: config.data_dir.clone(),
+        wal_dir: config.wal_dir.clone(),
+        initial_cluster: founders,
+        initial_cluster_token: config.initial_cluster_token.clone(),
+        new_cluster: !config.is_existing,
+        force_new_cluster: false,
+        discovery: false,
+        advertise_peer_urls: texts(&config.advertise_peer),
+        advertise_client_urls: texts(&config.advertise_client),
+        advertise_checked: false,
+        heartbeat_ms: config.heartbeat.as_millis() as u64,
+        election_ms: config.election.as_millis() as u64,
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        catch_up_entries: config.snapshot_catchup_entries,
+        max_request_bytes: config.max_request_bytes.min(u64::from(u32::MAX)) as u32,
+        max_learners: config.max_learners as usize,
+        version,
+        lease_checkpoint: config.gate("LeaseCheckpoint"),
+        lease_checkpoint_persist: config.gate("LeaseCheckpointPersist"),
+        quota_bytes: config.quota.map_or(-1, |quota| quota as i64),
+        bcrypt_cost: value::parse_uint(config.raw.text("bcrypt-cost"), 31).ok().filter(|cost| *cost >= 4).unwrap_or(10) as u32,
+        fast_lease_keep_alive: config.gate("FastLeaseKeepAlive"),
+        seed: u64::from_le_bytes(seed),
+    })
+}
+
+/// Random bytes of the system.
+fn fill_seed(seed: &mut [u8]) -> Result<(), String> {
+    use std::io::Read;
+    let mut source = std::fs::File::open("/dev/urandom").map_err(|error| format!("open /dev/urandom: {error}"))?;
+    source.read_exact(seed).map_err(|error| format!("read /dev/urandom: {error}"))
+}
+
+fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Config) {
+    let raw = &config.raw;
+    let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let duration = |name: &str| value::parse_duration(raw.text(name)).unwrap_or_default();
+    let (mode, retention) = match config.auto_compaction {
+        AutoCompaction::Off => (raw.text("auto-compaction-mode"), Duration::ZERO),
+        AutoCompaction::Periodic(period) => ("periodic", period),
+        AutoCompaction::Revision(revisions) => ("revision", Duration::from_nanos(revisions as u64)),
+    };
+    let wal_dir = raw.text("wal-dir");
+    logger.info(
+        "starting an etcd server",
+        &[
+            ("etcd-version", core.version.to_string().into()),
+            ("git-sha", option_env!("MAINSTAY_GIT_SHA").unwrap_or("unknown").into()),
+            ("go-version", "none".into()),
+            ("go-os", std::env::consts::OS.into()),
+            ("go-arch", go_arch().into()),
+            ("max-cpu-set", cpus.into()),
+            ("max-cpu-available", cpus.into()),
+            ("member-initialized", config.data_dir.join("member").exists().into()),
+            ("name", (&config.name).into()),
+            ("data-dir", config.data_dir.display().to_string().into()),
+            ("wal-dir", wal_dir.into()),
+            ("wal-dir-dedicated", wal_dir.into()),
+            ("member-dir", core.member_dir().display().to_string().into()),
+            ("force-new-cluster", false.into()),
+            ("heartbeat-interval", config.heartbeat.into()),
+            ("election-timeout", config.election.into()),
+            ("initial-election-tick-advance", config.election_tick_advance.into()),
+            ("snapshot-count", config.snapshot_count.into()),
+            ("max-wals", config.max_wals.into()),
+            ("max-snapshots", config.max_snapshots.into()),
+            ("snapshot-catchup-entries", config.snapshot_catchup_entries.into()),
+            ("initial-advertise-peer-urls", texts(&config.advertise_peer).into()),
+            ("listen-peer-urls", texts(&config.listen_peer).into()),
+            ("advertise-client-urls", texts(&config.advertise_client).into()),
+            ("listen-client-urls", texts(&config.listen_client).into()),
+            ("listen-metrics-urls", texts(&config.listen_metrics).into()),
+            ("local-address", "".into()),
+            ("cors", config.cors.clone().into()),
+            ("host-whitelist", config.host_whitelist.clone().into()),
+            ("initial-cluster", (&config.initial_cluster).into()),
+            ("initial-cluster-state", if config.is_existing { "existing" } else { "new" }.into()),
+            ("initial-cluster-token", (&config.initial_cluster_token).into()),
+            ("quota-backend-bytes", config.quota.map_or(-1, |quota| quota as i64).into()),
+            ("max-request-bytes", config.max_request_bytes.into()),
+            ("max-concurrent-streams", config.max_concurrent_streams.into()),
+            ("pre-vote", config.pre_vote.into()),
+            ("feature-gates", (&config.gates_given).into()),
+            ("initial-corrupt-check", config.gate("InitialCorruptCheck").into()),
+            ("corrupt-check-time-interval", duration("corrupt-check-time").into()),
+            ("compact-check-time-interval", duration("compact-hash-check-time").into()),
+            ("auto-compaction-mode", mode.into()),
+            ("auto-compaction-retention", retention.into()),
+            ("auto-compaction-interval", retention.into()),
+            ("discovery-token", raw.text("discovery-token").into()),
+            ("discovery-endpoints", raw.text("discovery-endpoints").into()),
+            ("downgrade-check-interval", duration("downgrade-check-time").into()),
+            ("max-learners", config.max_learners.into()),
+            ("v2-deprecation", "write-only".into()),
+        ],
+    );
+}

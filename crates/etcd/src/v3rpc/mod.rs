@@ -1,0 +1,505 @@
+//! The services: what a call means, and who answers it.
+//!
+//! [`Handler`] is what the codec talks to while it reads; [`Desk`] is what a network thread keeps over turns. A call
+//! is answered at once from the published state where that is right, else it becomes a row of the connection's
+//! table of waiting calls and a value in the turn's batch for the member thread.
+//!
+//! Reading order: this file, `kv.rs`, `lease.rs`, `watch.rs`, `cluster.rs`, `maintenance.rs`, `health.rs`.
+
+mod cluster;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod watch;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use api::error::{Code, ErrorCode};
+use api::methods::{self, Method, OnLearner};
+use api::Status;
+use bytes::Bytes;
+use etcdserver::apply::reply::Reply;
+use etcdserver::effect::{LeaseQuestion, Proposal, Renewal, ReplyTo};
+use foldhash::fast::FixedState;
+use grpc::{Metadata, PlainRequest, Replies};
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+
+use crate::member::handle::{Mail, MemberInput, Shared, State};
+use crate::net::client::{Calls, Client};
+
+pub(crate) use maintenance::{Done, storage_version};
+use watch::WatchDesk;
+
+/// The connections of a thread.
+pub(crate) type Clients = HashMap<u32, Box<Client>, FixedState>;
+
+/// A call that cannot be answered yet, and what is needed to answer it.
+pub(crate) enum Waiting {
+    /// A linearizable read that waits for its read index: method and request.
+    Read(Method, Bytes),
+    /// A compaction asked for with `physical`, already scheduled at this revision: the answer waits for the work.
+    Compaction(Reply, i64),
+    /// The same, before it is scheduled.
+    PhysicalCompaction(i64),
+    /// Time to live of a lease, with its keys if asked for.
+    TimeToLive {
+        /// The lease.
+        id: i64,
+        /// Whether its keys are wanted.
+        keys: bool,
+    },
+    /// All leases.
+    Leases,
+    /// A stream of keepalives: how many of them are with the member, and whether the client has ended its side.
+    KeepAlive {
+        /// Renewals under way.
+        outstanding: usize,
+        /// The client sends no more.
+        half_closed: bool,
+    },
+    /// A stream of watchers.
+    Watch,
+    /// A streamed range, where it goes on when what is queued has left.
+    RangeStream(Box<etcdserver::read::RangeStream>),
+    /// A stream that a worker feeds: a snapshot.
+    Feed(maintenance::Feed),
+    /// A worker does it; nothing is kept here.
+    Worker,
+    /// A health watch: sends again when the state changes.
+    Health,
+}
+
+/// What one turn of the loop leaves behind.
+#[derive(Default)]
+pub(crate) struct Turn {
+    proposals: Vec<Proposal>,
+    reads: Vec<ReplyTo>,
+    renewals: Vec<Renewal>,
+    questions: Vec<LeaseQuestion>,
+    /// Connections with something to write.
+    pub(crate) dirty: Vec<u32>,
+    /// Connections that are over.
+    pub(crate) closed: Vec<u32>,
+}
+
+impl Turn {
+    /// Whether nothing is left to send or write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.proposals.is_empty()
+            && self.reads.is_empty()
+            && self.renewals.is_empty()
+            && self.questions.is_empty()
+            && self.dirty.is_empty()
+    }
+}
+
+/// What a network thread keeps over turns, connections aside.
+pub(crate) struct Desk {
+    pub(crate) thread: u16,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) turn: Turn,
+    pub(crate) watch: WatchDesk,
+    pub(crate) watch_wake: Rc<Notify>,
+    batch: Vec<MemberInput>,
+    drained: Vec<u32>,
+}
+
+/// What the codec talks to while it reads one connection.
+pub(crate) struct Handler<'a> {
+    pub(crate) desk: &'a mut Desk,
+    pub(crate) calls: &'a mut Calls,
+    pub(crate) connection: u32,
+}
+
+impl Desk {
+    /// The desk of network thread `thread`.
+    pub(crate) fn new(thread: u16, shared: Arc<Shared>) -> Desk {
+        let watch = WatchDesk::new(&shared);
+        Desk {
+            thread,
+            shared,
+            turn: Turn::default(),
+            watch,
+            watch_wake: Rc::new(Notify::new()),
+            batch: Vec::new(),
+            drained: Vec::new(),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.shared.metrics.client_received.add(bytes as u64);
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.shared.metrics.client_sent.add(bytes as u64);
+    }
+
+    /// A connection broke the rules of HTTP/2.
+    pub(crate) fn broken(&self, remote: &str, error: grpc::Error) {
+        self.shared.logger.warn(
+            "rejected connection on client endpoint",
+            &[("remote-addr", remote.into()), ("error", error.to_string().into())],
+        );
+    }
+
+    /// Hands the turn's requests to the member thread: one lock, at most one wake-up.
+    pub(crate) fn send_turn(&mut self) {
+        let turn = &mut self.turn;
+        if !turn.proposals.is_empty() {
+            self.batch.push(MemberInput::Propose(std::mem::take(&mut turn.proposals)));
+        }
+        if !turn.reads.is_empty() {
+            self.batch.push(MemberInput::Read(std::mem::take(&mut turn.reads)));
+        }
+        if !turn.renewals.is_empty() {
+            self.batch.push(MemberInput::Renew(std::mem::take(&mut turn.renewals)));
+        }
+        if !turn.questions.is_empty() {
+            self.batch.push(MemberInput::LeaseTimes(std::mem::take(&mut turn.questions)));
+        }
+        self.shared.member.push_all(&mut self.batch);
+    }
+
+    /// Streams of a connection that have room again after a write go on.
+    pub(crate) fn after_flush(&mut self, number: u32, clients: &mut Clients) {
+        let Some(client) = clients.get_mut(&number) else { return };
+        if !client.connection.replies().has_drained() {
+            return;
+        }
+        let mut drained = std::mem::take(&mut self.drained);
+        client.connection.replies().take_drained(&mut drained);
+        for call in drained.drain(..) {
+            match clients.get(&number).and_then(|client| client.calls.get(&call)) {
+                Some(Waiting::Watch) => {
+                    self.watch.drained(number, call);
+                    self.watch_wake.notify_one();
+                }
+                Some(Waiting::RangeStream(_)) => self.go_on_with_range(number, call, clients),
+                Some(Waiting::Feed(_)) => Desk::go_on_with_feed(number, call, clients),
+                _ => {}
+            }
+        }
+        self.drained = drained;
+    }
+
+    /// One piece of mail.
+    pub(crate) fn deliver(&mut self, mail: Mail, clients: &mut Clients) {
+        match mail {
+            Mail::Replies(replies) => {
+                for (to, result) in replies {
+                    self.deliver_reply(to, result, clients);
+                }
+            }
+            Mail::ReadReady(waiting) => {
+                for to in waiting {
+                    self.deliver_read(to, clients);
+                }
+            }
+            Mail::Renewed(renewed) => self.deliver_renewed(renewed, clients),
+            Mail::LeaseTimes(answers) => {
+                for (question, times) in answers {
+                    self.deliver_lease_times(question, times, clients);
+                }
+            }
+            Mail::Refused(refused) => {
+                for (to, status) in refused {
+                    self.with_call(to, clients, |_, _, replies, call| {
+                        replies.reply_status(call, status.code, &status.message);
+                    });
+                }
+            }
+            Mail::Events(batches) => self.deliver_events(&batches, clients),
+            Mail::CompactionFinished(revision) => self.deliver_compaction(revision, clients),
+            Mail::Done(to, done) => self.deliver_done(to, done, clients),
+            Mail::Stop => {}
+        }
+    }
+
+    /// Takes a waiting call out of its table and lets `act` answer it. A call that is over is passed over.
+    fn with_call(
+        &mut self,
+        to: ReplyTo,
+        clients: &mut Clients,
+        act: impl FnOnce(&mut Desk, Option<Waiting>, &mut Replies, u32),
+    ) {
+        let Some(client) = clients.get_mut(&to.connection) else { return };
+        let waiting = client.calls.remove(&to.stream);
+        act(self, waiting, client.connection.replies(), to.stream);
+        self.touch(to.connection, client);
+    }
+
+    /// Notes that a connection has something to write.
+    fn touch(&mut self, connection: u32, client: &mut Client) {
+        if !client.is_dirty {
+            client.is_dirty = true;
+            self.turn.dirty.push(connection);
+        }
+    }
+
+    fn deliver_reply(&mut self, to: ReplyTo, result: Result<Reply, Status>, clients: &mut Clients) {
+        let Some(client) = clients.get_mut(&to.connection) else { return };
+        match (&result, client.calls.remove(&to.stream)) {
+            (Ok(_), Some(Waiting::PhysicalCompaction(revision))) => {
+                let finished = self.shared.compaction_finished.load(std::sync::atomic::Ordering::Acquire);
+                if finished < revision {
+                    let reply = result.expect("matched");
+                    client.calls.insert(to.stream, Waiting::Compaction(reply, revision));
+                    return;
+                }
+            }
+            _ => {}
+        }
+        let replies = client.connection.replies();
+        match result {
+            Ok(reply) => {
+                let ids = self.shared.published.load().edge.ids;
+                replies.reply(to.stream, |out| reply.encode(&ids, out));
+            }
+            Err(status) => {
+                replies.reply_status(to.stream, status.code, &status.message);
+            }
+        }
+        self.touch(to.connection, client);
+    }
+
+    fn deliver_read(&mut self, to: ReplyTo, clients: &mut Clients) {
+        let Some(client) = clients.get_mut(&to.connection) else { return };
+        let Some(Waiting::Read(method, request)) = client.calls.remove(&to.stream) else { return };
+        let state = self.shared.published.load_full();
+        let Client { connection, calls, .. } = &mut **client;
+        let replies = connection.replies();
+        if let Err(status) = self.serve_read(&state, method, &request, replies, to.stream, calls) {
+            replies.reply_status(to.stream, status.code, &status.message);
+        }
+        self.touch(to.connection, client);
+    }
+
+    fn deliver_compaction(&mut self, revision: i64, clients: &mut Clients) {
+        for (number, client) in clients.iter_mut() {
+            let done: Vec<u32> = client
+                .calls
+                .iter()
+                .filter(|(_, waiting)| matches!(waiting, Waiting::Compaction(_, at) if *at <= revision))
+                .map(|(call, _)| *call)
+                .collect();
+            for call in done {
+                let Some(Waiting::Compaction(reply, _)) = client.calls.remove(&call) else { continue };
+                let ids = self.shared.published.load().edge.ids;
+                client.connection.replies().reply(call, |out| reply.encode(&ids, out));
+                self.touch(*number, client);
+            }
+        }
+    }
+
+    /// Ends all streams: the process stops.
+    pub(crate) fn end_streams(&mut self, clients: &mut Clients) {
+        let status = Status::new(Code::Unavailable, "transport is closing");
+        for (number, client) in clients.iter_mut() {
+            let calls: Vec<u32> = client.calls.keys().copied().collect();
+            for call in calls {
+                if let Some(Waiting::Watch) = client.calls.remove(&call) {
+                    self.watch.drop_call(*number, call);
+                }
+                client.connection.replies().finish(call, status.code, &status.message);
+            }
+        }
+    }
+}
+
+impl Handler<'_> {
+    fn reply_to(&self, call: u32) -> ReplyTo {
+        ReplyTo { thread: self.desk.thread, connection: self.connection, stream: call }
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.desk.shared.published.load_full()
+    }
+
+    /// What is asked of every call before its handler, in etcd's order.
+    fn admit(&self, row: &methods::Row, meta: &Metadata, message: &[u8]) -> Result<(), Status> {
+        let state = self.desk.shared.published.load();
+        if state.role.is_learner {
+            let serializable = row.on_learner == OnLearner::Serializable
+                && etcdserver::apply::request::Range::parse(message).is_ok_and(|range| range.serializable);
+            if row.on_learner != OnLearner::Yes && !serializable {
+                return Err(ErrorCode::NotSupportedForLearner.into());
+            }
+        }
+        if meta.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+            return Err(ErrorCode::InvalidClientApiVersion.into());
+        }
+        if meta.has_leader() && state.role.leader == 0 {
+            return Err(ErrorCode::NoLeader.into());
+        }
+        // Nobody can log in to this version yet, so nobody has a right while auth is on.
+        if state.edge.auth.enabled() && !is_open_to_all(row.method) {
+            return Err(ErrorCode::UserEmpty.into());
+        }
+        if row.since.minor as u64 > self.desk.shared.config.emulated_minor {
+            let (service, name) = row.method.service_and_name();
+            return Err(Status::unknown_method(name, service));
+        }
+        Ok(())
+    }
+
+    /// Puts a request into the turn's batch.
+    fn propose(&mut self, call: u32, field: u32, body: Bytes) -> Result<(), Status> {
+        // Tag, length and header around the body are less than this.
+        const ENVELOPE_BYTES: usize = 64;
+        if body.len() + ENVELOPE_BYTES > self.desk.shared.config.max_request_bytes as usize + ENVELOPE_BYTES {
+            return Err(ErrorCode::RequestTooLarge.into());
+        }
+        let reply_to = Some(self.reply_to(call));
+        self.desk.turn.proposals.push(Proposal { reply_to, identity: None, field, body });
+        Ok(())
+    }
+
+    fn unary(
+        &mut self,
+        replies: &mut Replies,
+        call: u32,
+        method: Method,
+        message: &[u8],
+    ) -> Result<(), Status> {
+        match method {
+            Method::KvRange | Method::KvRangeStream => self.range(replies, call, method, message),
+            Method::KvPut => self.put(call, message),
+            Method::KvDeleteRange => self.delete_range(call, message),
+            Method::KvTxn => self.txn(replies, call, message),
+            Method::KvCompact => self.compact(call, message),
+            Method::LeaseGrant => self.lease_grant(call, message),
+            Method::LeaseRevoke => self.lease_revoke(call, message),
+            Method::LeaseTimeToLive => self.lease_time_to_live(call, message),
+            Method::LeaseLeases => self.lease_leases(call, message),
+            Method::MemberList => self.member_list(replies, call, message),
+            Method::MaintenanceAlarm => self.alarm(call, message),
+            Method::MaintenanceStatus => self.status(replies, call, message),
+            Method::MaintenanceDefragment => self.defragment(call, message),
+            Method::MaintenanceHash => self.hash(call, message),
+            Method::MaintenanceHashKv => self.hash_kv(call, message),
+            Method::MaintenanceSnapshot => self.snapshot(replies, call, message),
+            Method::MaintenanceMoveLeader => self.move_leader(replies, call, message),
+            Method::HealthCheck | Method::HealthList | Method::HealthWatch => {
+                self.health(replies, call, method, message)
+            }
+            Method::Watch | Method::LeaseKeepAlive => unreachable!("streams do not come here"),
+            _ => Err(later(method)),
+        }
+    }
+}
+
+/// Methods that need no right: they say nothing of what is stored.
+fn is_open_to_all(method: Method) -> bool {
+    matches!(
+        method,
+        Method::HealthCheck | Method::HealthList | Method::HealthWatch | Method::Authenticate | Method::AuthStatus
+    )
+}
+
+/// A method that this version does not have yet.
+fn later(method: Method) -> Status {
+    let (service, name) = method.service_and_name();
+    Status::new(Code::Unimplemented, format!("{service}/{name} is not available in this version of Mainstay"))
+}
+
+/// The method with this number.
+fn method_of(number: u16) -> Method {
+    methods::TABLE[usize::from(number)].method
+}
+
+impl grpc::Sink for Handler<'_> {
+    fn method(&mut self, path: &[u8]) -> Option<grpc::Method> {
+        let method = Method::of_path(path)?;
+        let kind = match method.row().kind {
+            methods::Kind::Unary => grpc::Kind::Unary,
+            methods::Kind::ServerStream => grpc::Kind::ServerStream,
+            methods::Kind::BidiStream => grpc::Kind::BidiStream,
+        };
+        Some(grpc::Method { id: method as u16, kind })
+    }
+
+    fn has_service(&mut self, service: &[u8]) -> bool {
+        std::str::from_utf8(service).is_ok_and(methods::service_exists)
+    }
+
+    fn on_unary(&mut self, replies: &mut Replies, call: u32, method: u16, meta: &Metadata, message: &[u8]) {
+        let method = method_of(method);
+        self.desk.shared.metrics.call_started(method, meta.client_api_version());
+        let answer =
+            self.admit(method.row(), meta, message).and_then(|()| self.unary(replies, call, method, message));
+        if let Err(status) = answer {
+            replies.reply_status(call, status.code, &status.message);
+        }
+    }
+
+    fn on_open(&mut self, replies: &mut Replies, call: u32, method: u16, meta: &Metadata) {
+        let method = method_of(method);
+        self.desk.shared.metrics.call_started(method, meta.client_api_version());
+        if let Err(status) = self.admit(method.row(), meta, &[]) {
+            replies.finish(call, status.code, &status.message);
+            return;
+        }
+        match method {
+            Method::Watch => {
+                self.calls.insert(call, Waiting::Watch);
+                let now = self.desk.now_ms();
+                self.desk.watch.open(self.connection, call, now);
+                self.desk.watch_wake.notify_one();
+            }
+            Method::LeaseKeepAlive => {
+                self.calls.insert(call, Waiting::KeepAlive { outstanding: 0, half_closed: false });
+            }
+            _ => {
+                let status = later(method);
+                replies.finish(call, status.code, &status.message);
+            }
+        }
+    }
+
+    fn on_message(&mut self, replies: &mut Replies, call: u32, method: u16, message: &[u8]) {
+        let answer = match method_of(method) {
+            Method::Watch => self.watch_message(replies, call, message),
+            Method::LeaseKeepAlive => self.keep_alive(call, message),
+            _ => Ok(()),
+        };
+        if let Err(status) = answer {
+            self.forget(call);
+            replies.finish(call, status.code, &status.message);
+        }
+    }
+
+    fn on_half_close(&mut self, replies: &mut Replies, call: u32) {
+        // A watch goes on: the client may still want events.
+        if let Some(Waiting::KeepAlive { outstanding, half_closed }) = self.calls.get_mut(&call) {
+            *half_closed = true;
+            if *outstanding == 0 {
+                self.calls.remove(&call);
+                replies.finish(call, Code::Ok.number(), "");
+            }
+        }
+    }
+
+    fn on_cancelled(&mut self, _replies: &mut Replies, call: u32) {
+        self.forget(call);
+    }
+
+    fn on_plain(&mut self, replies: &mut Replies, call: u32, _request: &PlainRequest<'_>) {
+        // Only TLS connections are told of such requests, and there are none yet; in the clear the codec answers.
+        replies.plain_reply(call, 415, &[("content-type", "text/plain")], Bytes::new());
+    }
+}
+
+impl Handler<'_> {
+    fn forget(&mut self, call: u32) {
+        if let Some(Waiting::Watch) = self.calls.remove(&call) {
+            self.desk.watch.drop_call(self.connection, call);
+        }
+    }
+}
