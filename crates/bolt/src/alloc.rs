@@ -177,3 +177,70 @@ impl FreePages {
         high_water - page.max(2)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::Rng;
+
+    use super::*;
+    use crate::tests::support::rng;
+
+    fn lowest_run(free: &BTreeSet<u64>, min: u64) -> Option<u64> {
+        free.iter().copied().find(|start| (0..min).all(|i| free.contains(&(start + i))))
+    }
+
+    /// Against a set of page numbers. Single pages come lowest first; longer runs lowest first too, unless the run
+    /// begins in a group that has too few free pages of its own.
+    #[test]
+    fn equals_a_set() {
+        for seed in 0..20 {
+            let mut rng = rng(seed);
+            let mut pages = FreePages::default();
+            let mut set = BTreeSet::new();
+            for _ in 0..600 {
+                match rng.random_range(0..5) {
+                    0 | 1 => {
+                        let start = rng.random_range(2..20_000);
+                        let extent = Extent { start, pages: rng.random_range(1..200) };
+                        if (extent.start..extent.end()).all(|page| !set.contains(&page)) {
+                            pages.release(extent);
+                            set.extend(extent.start..extent.end());
+                        }
+                    }
+                    2 => pages.rewind(),
+                    3 => {
+                        let extent = pages.run(1, 1);
+                        assert_eq!(extent.map(|extent| extent.start), set.pop_first());
+                    }
+                    _ => {
+                        pages.rewind();
+                        let (min, want) = (rng.random_range(1..100), rng.random_range(100..300));
+                        match pages.run(min, want) {
+                            Some(extent) => {
+                                assert!((min..=want).contains(&extent.pages));
+                                let lowest = lowest_run(&set, min).unwrap();
+                                assert!(lowest == extent.start || 4096 - lowest % 4096 < min);
+                                for page in extent.start..extent.end() {
+                                    assert!(set.remove(&page));
+                                }
+                            }
+                            None => {
+                                assert!(lowest_run(&set, min).is_none_or(|start| 4096 - start % 4096 < min));
+                            }
+                        }
+                    }
+                }
+                assert_eq!(pages.count(), set.len() as u64);
+                let high_water = rng.random_range(2..21_000);
+                let trailing = (2..high_water).rev().take_while(|page| set.contains(page)).count();
+                assert_eq!(pages.trailing(high_water), trailing as u64);
+                let page = rng.random_range(0..21_000);
+                assert_eq!(pages.is_free(page), set.contains(&page));
+                let limit = rng.random_range(0..400) * 64;
+                assert_eq!(pages.count_below(limit), set.range(..limit).count() as u64);
+            }
+        }
+    }
+}

@@ -210,15 +210,15 @@ impl Db {
     }
 
     fn publish(&mut self, meta: Meta, directory: Directory) -> Result<Committed> {
-        let mut sizes = self.sizes_of(meta.high_water);
-        sizes.allocated = self.shared.file.allocated_bytes().inspect_err(|_| self.broken = true)?;
+        self.measure()?;
+        let sizes = self.sizes_of(meta.high_water);
         let pages = Pages { high_water: meta.high_water, ..self.state.pages.clone() };
         let directory_bucket = self.options.directory_bucket;
         let state = Arc::new(State { meta, pages, directory_bucket, directory, sizes });
         self.state = state.clone();
         self.shared.publish(state);
         self.cut_excess()?;
-        Ok(Committed { txid: meta.txid, sizes })
+        Ok(Committed { txid: meta.txid, sizes: self.sizes() })
     }
 
     fn write_meta(&mut self, meta: &Meta) -> Result<()> {
@@ -261,7 +261,7 @@ impl Db {
 }
 
 /// The value of a bucket element.
-fn bucket_value(root: NewRoot, sequence: u64) -> Bytes {
+pub(crate) fn bucket_value(root: NewRoot, sequence: u64) -> Bytes {
     let (mut value, root) = match root {
         NewRoot::Inline(value) => (value, 0),
         NewRoot::Tree(root) => (vec![0; BUCKET_HEADER], root),

@@ -23,7 +23,7 @@ use crate::walk::Walk;
 /// Addresses that are tried, largest first, for the mapping: growing within them needs no new mapping.
 const MAP_BYTES: [u64; 4] = [1 << 40, 1 << 37, 1 << 34, 1 << 31];
 /// Permission bits of a new database file.
-const MODE: u32 = 0o600;
+pub(crate) const MODE: u32 = 0o600;
 /// The least by which a file grows.
 const GROW_MIN: u64 = 1 << 20;
 
@@ -110,6 +110,8 @@ pub struct Db {
     reserved: u64,
     /// The file's length.
     len: u64,
+    /// What it takes on the device.
+    pub(crate) allocated: u64,
     map_bytes: u64,
     pub(crate) broken: bool,
     pub(crate) moves: Option<Moves>,
@@ -177,6 +179,7 @@ impl Db {
             buffer: Vec::new(),
             reserved: 0,
             len,
+            allocated: sizes.allocated,
             map_bytes,
             broken: false,
             moves: None,
@@ -192,7 +195,7 @@ impl Db {
 
     /// Sizes now; exact after every commit.
     pub fn sizes(&self) -> Sizes {
-        self.state.sizes
+        Sizes { allocated: self.allocated, ..self.state.sizes }
     }
 
     /// The newest transaction.
@@ -217,7 +220,7 @@ impl Db {
             total: high_water * page_size,
             in_use: in_use * page_size,
             live: (in_use - self.pending_pages) * page_size,
-            allocated: self.state.sizes.allocated,
+            allocated: self.allocated,
         }
     }
 
@@ -298,7 +301,16 @@ impl Db {
         self.shared.file.set_len(target).inspect_err(|_| self.broken = true)?;
         self.len = target;
         self.reserved = self.reserved.min(target);
+        self.measure()?;
         Ok(true)
+    }
+}
+
+impl Db {
+    /// Asks the file system what the file takes on the device.
+    pub(crate) fn measure(&mut self) -> Result<()> {
+        self.allocated = self.shared.file.allocated_bytes().inspect_err(|_| self.broken = true)?;
+        Ok(())
     }
 }
 

@@ -61,6 +61,11 @@ pub enum Error {
         /// Its length in bytes.
         len: usize,
     },
+    /// Input for a whole file whose keys or bucket names do not ascend.
+    Unsorted {
+        /// The first key that is out of order.
+        key: Bytes,
+    },
     /// A value longer than the format allows.
     ValueLength {
         /// Its length in bytes.
@@ -121,6 +126,9 @@ impl fmt::Display for Error {
             Error::BucketMissing { name } => write!(f, "no bucket {:?}", String::from_utf8_lossy(name)),
             Error::IncompatibleValue { key } => {
                 write!(f, "{:?} is a bucket, not a plain key", String::from_utf8_lossy(key))
+            }
+            Error::Unsorted { key } => {
+                write!(f, "{:?} does not come after the key before it", String::from_utf8_lossy(key))
             }
             Error::KeyLength { len } => {
                 write!(f, "a key of {len} bytes (1 to {} are allowed)", crate::page::KEY_MAX)

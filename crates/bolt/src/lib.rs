@@ -15,6 +15,7 @@
 mod alloc;
 mod batch;
 mod bugs;
+pub mod bulk;
 pub mod check;
 mod commit;
 mod db;

@@ -36,7 +36,7 @@ pub(crate) enum NewRoot {
 }
 
 /// A reference to a page: the key its parent has for it, and its id.
-type Child<'a> = (&'a [u8], u64);
+pub(crate) type Child<'a> = (&'a [u8], u64);
 
 /// Leaves that a rebuild added and removed, in key order each; the leaf directory follows them.
 #[derive(Default)]
@@ -540,7 +540,7 @@ pub(crate) fn height(pages: &Pages, root: u64) -> Result<usize> {
 
 /// Cuts `children` into branch pages: where each one ends. Every page gets at least two; two whose keys do not fit
 /// one page make a page with overflow. With `share`, the last two pages are made about equal.
-fn cut_branches(children: &[Child<'_>], page_size: usize, share: bool) -> Vec<usize> {
+pub(crate) fn cut_branches(children: &[Child<'_>], page_size: usize, share: bool) -> Vec<usize> {
     let mut ends = Vec::new();
     let (mut start, mut bytes) = (0, HEADER);
     for (i, child) in children.iter().enumerate() {

@@ -82,6 +82,13 @@ impl Changes {
         Changes { rng: rng(seed), model: Model::new(), revision: 0, value_max: 1200, key_pad: 0 }
     }
 
+    /// Goes on from what somebody else left.
+    pub(crate) fn adopt(&mut self, model: Model) {
+        let last = model.get(&b"key"[..]).and_then(|entries| entries.last_key_value());
+        self.revision = last.map_or(0, |(key, _)| u64::from_be_bytes(*key.first_chunk().unwrap()));
+        self.model = model;
+    }
+
     fn chance(&mut self, one_in: u32) -> bool {
         self.rng.random_range(0..one_in) == 0
     }
