@@ -1,1 +1,16 @@
-//! etcdutl
+//! The command line for files of a member, and what it shares with the command line for clusters.
+//!
+//! Must not know: the network.
+//!
+//! Reading order: [`cli`] (a table of commands and flags, and how a command line is read against it), then what
+//! output is made of: [`json`], [`table`], [`quantity`], [`text`]; then `command/`, one file per command.
+
+// A tool for people: it waits and measures.
+#![allow(clippy::disallowed_methods, reason = "took = ... is printed")]
+
+pub mod cli;
+pub mod command;
+pub mod json;
+pub mod quantity;
+pub mod table;
+pub mod text;

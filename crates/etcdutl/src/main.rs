@@ -1,2 +1,5 @@
-//! etcdutl
-fn main() {}
+//! The command line for files of a member.
+
+fn main() {
+    std::process::exit(etcdutl::cli::main(&etcdutl::command::TOOL));
+}

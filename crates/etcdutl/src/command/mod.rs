@@ -1,0 +1,28 @@
+//! The commands.
+
+mod completion;
+mod version;
+
+use crate::cli::{Command, Flag, Kind, Tool};
+
+/// The tool.
+pub static TOOL: Tool =
+    Tool { root: &ROOT, shows_globals: true, describes: false, footer: "", repeats_errors: true };
+
+static ROOT: Command = Command {
+    name: "etcdutl",
+    short: "Works on files of a member that does not run.",
+    persistent: &[
+        Flag::new(
+            Kind::Duration,
+            "timeout",
+            "10s",
+            "how long to wait for the lock on the database file, 0 for as long as it takes",
+        ),
+        Flag::text("write-out", "simple", "output format (fields, json, protobuf, simple, table)").letter('w'),
+    ],
+    children: &[&completion::COMMAND, &HELP, &version::COMMAND],
+    ..Command::EMPTY
+};
+
+static HELP: Command = Command { name: "help", short: "Shows the help of a command", ..Command::EMPTY };
