@@ -12,6 +12,7 @@
 // This crate faces the outside: it reads clocks and owns threads. The rules of the crates below do not bind it.
 #![allow(clippy::disallowed_methods, reason = "clocks and threads belong to the process")]
 
+mod chores;
 mod config;
 mod http;
 mod logging;

@@ -1,5 +1,6 @@
 //! What is measured: plain atomics, cheap enough for the request path, read when somebody asks for `/metrics`.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -62,6 +63,20 @@ impl Histogram {
         self.buckets[at].fetch_add(1, Ordering::Relaxed);
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
+
+    /// Appends the family in Prometheus' text form.
+    pub(crate) fn write(&self, name: &str, out: &mut String) {
+        writeln!(out, "# TYPE {name} histogram").expect("a string grows");
+        let (mut total, mut bound) = (0, self.start_ns);
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            total += bucket.load(Ordering::Relaxed);
+            let edge = if at + 1 == self.buckets.len() { "+Inf".into() } else { (bound as f64 / 1e9).to_string() };
+            writeln!(out, "{name}_bucket{{le=\"{edge}\"}} {total}").expect("a string grows");
+            bound = bound.saturating_mul(2);
+        }
+        let sum = self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9;
+        writeln!(out, "{name}_sum {sum}\n{name}_count {total}").expect("a string grows");
+    }
 }
 
 /// All that a member measures.
@@ -103,6 +118,25 @@ impl Metrics {
     /// A call has begun.
     pub(crate) fn call_started(&self, method: Method, _client_api_version: Option<&[u8]>) {
         self.started[method as usize].add(1);
+    }
+
+    /// Appends calls begun, by method.
+    pub(crate) fn write_calls(&self, out: &mut String) {
+        out.push_str("# TYPE grpc_server_started_total counter\n");
+        for (row, started) in methods::TABLE.iter().zip(&self.started) {
+            let (service, name) = row.method.service_and_name();
+            let kind = match row.kind {
+                methods::Kind::Unary => "unary",
+                methods::Kind::ServerStream => "server_stream",
+                methods::Kind::BidiStream => "bidi_stream",
+            };
+            writeln!(
+                out,
+                "grpc_server_started_total{{grpc_method=\"{name}\",grpc_service=\"{service}\",grpc_type=\"{kind}\"}} {}",
+                started.get()
+            )
+            .expect("a string grows");
+        }
     }
 
     /// How far raft and apply are.

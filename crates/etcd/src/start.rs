@@ -16,6 +16,7 @@ use etcdserver::bootstrap::{self, StorageOptions};
 use etcdserver::raft::Node;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::chores;
 use crate::config::{AutoCompaction, Config, value};
 use crate::http;
 use crate::logging::Logger;
@@ -151,6 +152,22 @@ fn open(
         logger.info("restarting local member", &[cluster, member, ("commit-index", report.commit_index.into())]);
     }
     logger.info("kvstore restored", &[("current-rev", report.current_revision.into())]);
+    let voters = recovered.cluster.members().filter(|member| !member.is_learner).count();
+    if voters > 1 || recovered.cluster.members().len() > 1 {
+        return Err(format!(
+            "the data directory belongs to a cluster of {} members; this version of Mainstay runs single members only",
+            recovered.cluster.members().len()
+        ));
+    }
+    if let Some(quota) = config.quota {
+        let text = if config.quota_is_default {
+            "enabled backend quota with default value"
+        } else {
+            "enabled backend quota"
+        };
+        let sizes = [("quota-name", "v3-applier".into()), ("quota-size-bytes", quota.into())];
+        logger.info(text, &sizes);
+    }
     let applier =
         Applier::new(Settings::new(core), recovered.store, recovered.attachments, recovered.cluster)
             .map_err(|error| error.to_string())?;
@@ -195,6 +212,8 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
         logger.info("serving metrics", &[("address", listener.address().into())]);
         tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Metrics));
     }
+    tokio::task::spawn_local(chores::purge(shared.clone()));
+    tokio::task::spawn_local(chores::compact(shared.clone()));
     let name = tokio::select! {
         () = shared.ready.notified() => None,
         _ = terminate.recv() => Some("terminated"),
@@ -414,6 +433,12 @@ fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
             Some((_, urls)) => urls.push(url.into()),
             None => founders.push((name.into(), vec![url.into()])),
         }
+    }
+    if founders.len() > 1 {
+        return Err(format!(
+            "--initial-cluster names {} members; this version of Mainstay runs single members only",
+            founders.len()
+        ));
     }
     let version = api::version::Version {
         major: 3,

@@ -65,16 +65,12 @@ pub(crate) struct Config {
     pub(crate) compaction_batch_limit: u64,
     pub(crate) compaction_sleep: Duration,
     pub(crate) watch_progress_interval: Duration,
-    pub(crate) warning_apply: Duration,
-    pub(crate) warning_unary: Duration,
     pub(crate) max_learners: u64,
-    pub(crate) defragment_threshold_megabytes: u64,
     pub(crate) no_fsync: bool,
     pub(crate) reuse_port: bool,
     pub(crate) reuse_address: bool,
     pub(crate) cors: Vec<String>,
     pub(crate) host_whitelist: Vec<String>,
-    pub(crate) extensive_metrics: bool,
     /// Effective state of every gate, in the order of the table.
     pub(crate) gates: Vec<(&'static str, bool)>,
     /// The gates as given.
@@ -105,13 +101,6 @@ impl Config {
         let or_time = |value: Duration, fallback: Duration| if value.is_zero() { fallback } else { value };
         let name = raw.text("name").to_string();
         let data_dir = raw.text("data-dir");
-        let mut initial_cluster = raw.text("initial-cluster").to_string();
-        if !raw.is_set("initial-cluster") && raw.is_set("name") {
-            initial_cluster = format!("{name}={}", raw.text("initial-advertise-peer-urls").split(',').next().unwrap_or(""));
-        } else if !raw.is_set("initial-cluster") && raw.is_set("initial-advertise-peer-urls") {
-            let each = raw.text("initial-advertise-peer-urls").split(',').map(|url| format!("{name}={url}"));
-            initial_cluster = each.collect::<Vec<_>>().join(",");
-        }
         Ok(Config {
             data_dir: if data_dir.is_empty() { format!("{name}.etcd").into() } else { data_dir.into() },
             data_dir_is_default: data_dir.is_empty(),
@@ -122,7 +111,7 @@ impl Config {
             listen_metrics: urls("listen-metrics-urls"),
             advertise_peer: urls("initial-advertise-peer-urls"),
             advertise_client: urls("advertise-client-urls"),
-            initial_cluster,
+            initial_cluster: initial_cluster(&raw),
             initial_cluster_token: raw.text("initial-cluster-token").into(),
             is_existing: raw.text("initial-cluster-state") == "existing",
             heartbeat: Duration::from_millis(heartbeat),
@@ -148,16 +137,12 @@ impl Config {
             compaction_sleep: or_time(duration("compaction-sleep-interval"), Duration::from_millis(10)),
             watch_progress_interval: or_time(duration("watch-progress-notify-interval"), Duration::from_secs(600))
                 .max(Duration::from_millis(100)),
-            warning_apply: duration("warning-apply-duration"),
-            warning_unary: or_time(duration("warning-unary-request-duration"), Duration::from_millis(300)),
             max_learners: int("max-learners").max(0) as u64,
-            defragment_threshold_megabytes: uint("bootstrap-defrag-threshold-megabytes"),
             no_fsync: on("unsafe-no-fsync"),
             reuse_port: on("socket-reuse-port"),
             reuse_address: on("socket-reuse-address"),
             cors: value::parse_list(raw.text("cors")),
             host_whitelist: value::parse_list(raw.text("host-whitelist")),
-            extensive_metrics: raw.text("metrics") == "extensive",
             gates: gates(raw.text("feature-gates"))?,
             gates_given: raw.text("feature-gates").to_string(),
             emulated_minor: raw.text("emulated-version").trim_start_matches("3.").parse().expect("one of the choices"),
@@ -170,6 +155,16 @@ impl Config {
     pub(crate) fn gate(&self, name: &str) -> bool {
         self.gates.iter().any(|(gate, on)| *gate == name && *on)
     }
+}
+
+/// The founders: as given, else this member alone under its own name and URLs.
+fn initial_cluster(raw: &RawConfig) -> String {
+    let is_given = raw.is_set("name") || raw.is_set("initial-advertise-peer-urls");
+    if raw.is_set("initial-cluster") || !is_given {
+        return raw.text("initial-cluster").to_string();
+    }
+    let urls = raw.text("initial-advertise-peer-urls").split(',');
+    urls.map(|url| format!("{}={}", raw.text("name"), url.trim())).collect::<Vec<_>>().join(",")
 }
 
 /// Effective gates: what was given, else what `AllAlpha` or `AllBeta` say of the stage, else the default.

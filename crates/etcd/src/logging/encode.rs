@@ -38,13 +38,12 @@ fn quote(out: &mut String, text: &str) {
     out.push('"');
 }
 
-fn value(out: &mut String, value: &Value, offset_seconds: i32, space: &str) {
+fn value(out: &mut String, value: &Value, space: &str) {
     match value {
         Value::Text(text) => quote(out, text),
         Value::Number(number) => out.push_str(&number.to_string()),
         Value::Bool(on) => out.push_str(if *on { "true" } else { "false" }),
         Value::Duration(duration) => quote(out, &format_duration(*duration)),
-        Value::Time(nanos) => quote(out, &timestamp(*nanos, offset_seconds)),
         Value::List(list) => {
             out.push('[');
             for (i, item) in list.iter().enumerate() {
@@ -79,7 +78,7 @@ pub(super) fn json(line: &Line<'_>, offset_seconds: i32) -> String {
         out.push(',');
         quote(&mut out, key);
         out.push(':');
-        value(&mut out, field, offset_seconds, "");
+        value(&mut out, field, "");
     }
     out.push_str("}\n");
     out
@@ -99,7 +98,7 @@ pub(super) fn console(line: &Line<'_>, offset_seconds: i32) -> String {
         out.push_str(if i == 0 { "\t{" } else { ", " });
         quote(&mut out, key);
         out.push_str(": ");
-        value(&mut out, field, offset_seconds, " ");
+        value(&mut out, field, " ");
     }
     out.push_str(if line.fields.is_empty() { "\n" } else { "}\n" });
     out

@@ -72,8 +72,6 @@ pub(crate) enum Value {
     Bool(bool),
     List(Vec<String>),
     Duration(Duration),
-    /// Nanoseconds since 1970, shown like `ts`.
-    Time(u128),
 }
 
 impl From<&str> for Value {
@@ -213,16 +211,6 @@ impl Logger {
     pub(crate) fn early() -> Logger {
         Logger::new(&Settings { level: Level::Info, form: Form::Json, outputs: Vec::new(), rotation: None })
             .expect("standard error needs no opening")
-    }
-
-    /// Whether lines of this level are written.
-    pub(crate) fn writes(&self, level: Level) -> bool {
-        level >= self.0.level
-    }
-
-    #[track_caller]
-    pub(crate) fn debug(&self, text: &str, fields: &[Field<'_>]) {
-        self.write(Level::Debug, "", text, fields, Location::caller());
     }
 
     #[track_caller]

@@ -92,7 +92,7 @@ impl Committer {
     /// Does one job; says whether to go on.
     fn run_job(&mut self, job: Job) -> bool {
         match job {
-            Job::Commit { batch, force } => self.commit(&batch, force),
+            Job::Commit { batch, force } => self.commit(batch, force),
             Job::Force => {
                 self.force();
                 self.tell(Kind::Force, true);
@@ -112,16 +112,19 @@ impl Committer {
     /// Writes a batch. Without room it is tried again until there is some: the member raises the alarm meanwhile,
     /// and what deletes and compaction free makes room. Any other failure ends the process: what a failed write or
     /// sync left behind cannot be known.
-    fn commit(&mut self, batch: &bolt::Batch, force: bool) {
+    fn commit(&mut self, mut batch: bolt::Batch, force: bool) {
         let start = Instant::now();
         loop {
-            match self.db.commit(batch) {
+            match self.db.commit(&batch) {
                 Ok(_) => break,
                 Err(error) if error.is_no_space() => {
                     self.shared.member.push(MemberInput::NoSpace);
                     if self.shared.stops() {
                         return;
                     }
+                    // Behind the alarm only deletes and compaction follow: what was held back is for them, and for
+                    // the batch that stands before them.
+                    batch.use_reserve = true;
                     std::thread::sleep(NO_SPACE_RETRY);
                 }
                 Err(error) => self.fail("failed to commit backend", &error),

@@ -133,6 +133,8 @@ impl Lane {
     /// Runs until told to stop; then everything applied is in the file, durably.
     pub(crate) fn run(mut self) {
         self.tell_versions();
+        // A fresh file gets its buckets before anything else, as in etcd.
+        self.hand_batch(false);
         let mut batch = Vec::new();
         while !self.stopping {
             let deadline = self.deadline();
@@ -172,7 +174,7 @@ impl Lane {
 
     fn input(&mut self, input: MemberInput) {
         match input {
-            MemberInput::Propose(batch) => self.step(RaftInput::Propose(batch)),
+            MemberInput::Propose(batch) => self.propose(batch),
             MemberInput::Read(batch) => self.step(RaftInput::ReadIndex(batch)),
             MemberInput::Renew(batch) => self.step(RaftInput::Renew(batch)),
             MemberInput::LeaseTimes(batch) => self.step(RaftInput::LeaseTimes(batch)),
@@ -188,6 +190,16 @@ impl Lane {
             MemberInput::TransferLeader(to) => self.step(RaftInput::TransferLeader { to }),
             MemberInput::Stop => self.stopping = true,
         }
+    }
+
+    /// Takes requests, unless the disk is so far behind that the buffers have reached their bound.
+    fn propose(&mut self, batch: Vec<Proposal>) {
+        if self.applier.store().unflushed_bytes() <= UNFLUSHED_BYTES_MAX {
+            return self.step(RaftInput::Propose(batch));
+        }
+        let status = Status::from(ErrorCode::TooManyRequests);
+        let waiting = batch.into_iter().filter_map(|proposal| proposal.reply_to);
+        self.refused(waiting.map(|to| (to, status.clone())).collect());
     }
 
     /// Does what raft asks for, until it asks for nothing.
