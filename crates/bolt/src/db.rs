@@ -136,9 +136,8 @@ impl Db {
         }
         if !options.read_only && is_unfinished(&*file, size)? {
             create(&*file, size)?;
-            if let Some(parent) = path.parent() {
-                disk.sync_dir(parent)?;
-            }
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
         }
         if !options.read_only && !options.has(Bug::SkipOpenSync) {
             file.sync_data()?;

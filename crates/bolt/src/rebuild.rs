@@ -327,6 +327,9 @@ impl<'n, 'a> Rebuild<'n, 'a> {
         let mut start = 0;
         for end in ends {
             let children = &open[start..end];
+            if children.len() < 2 {
+                return Err(self.old.corrupt(self.at, "branches here are not those of a tree"));
+            }
             let bytes = HEADER + children.iter().map(child_bytes).sum::<usize>();
             let pages = bytes.div_ceil(self.new.page_size()) as u64;
             self.new.available(pages, pages);

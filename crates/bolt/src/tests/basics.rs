@@ -187,6 +187,43 @@ fn a_stream_is_a_database_of_the_same_content() {
     check(&db, "copy, changed");
 }
 
+/// Readers on other threads see whole transactions while the writer goes on, and nothing else.
+#[test]
+fn views_are_whole_on_any_thread() {
+    fn any_thread<T: Send + Sync>(_: &T) {}
+    let disk = MemDisk::new();
+    let mut db = open(&disk, &small()).unwrap();
+    db.commit(&puts(b"key", &[])).unwrap();
+    let reader = db.reader();
+    any_thread(&reader);
+    any_thread(&reader.view());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let view = reader.view();
+                    // Each transaction gives all keys one value, by which they can be told from those of another.
+                    let first = view.get_by_directory(b"000").unwrap().map(<[u8]>::to_vec);
+                    let mut cursor = view.bucket(b"key").unwrap().unwrap().cursor();
+                    while let Some((key, value)) = cursor.next().unwrap() {
+                        assert_eq!(Some(value), first.as_deref());
+                        assert_eq!(view.clone().get_by_directory(key).unwrap(), Some(value));
+                    }
+                }
+            });
+        }
+        for i in 0..150_usize {
+            let value = vec![i as u8; 200 + 10 * (i % 20)];
+            let keys: Vec<String> = (0..50 + i).map(|key| format!("{key:03}")).collect();
+            let entries: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (key.as_bytes(), &value[..])).collect();
+            db.commit(&puts(b"key", &entries)).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    check(&db, "after readers");
+}
+
 /// A copy has its newest meta in page 0 whatever its number, where an even one would go next.
 #[test]
 fn the_newest_meta_of_a_copy_is_not_overwritten() {
