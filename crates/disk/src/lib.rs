@@ -142,6 +142,27 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn free_bytes(&self, path: &Path) -> Result<u64>;
 }
 
+/// Creates a directory with its missing parents and makes all new names durable, which a sync of the last directory
+/// alone would not do.
+pub fn create_dir_durable(disk: &dyn Disk, path: &Path, mode: u32) -> Result<()> {
+    let mut missing = Vec::new();
+    for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+        if disk.metadata(above)?.is_some() {
+            break;
+        }
+        missing.push(above);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    disk.create_dir_all(path, mode)?;
+    for made in missing {
+        disk.sync_dir(made)?;
+        disk.sync_dir(made.parent().unwrap_or(Path::new("")))?;
+    }
+    Ok(())
+}
+
 /// Bytes of one open file. All methods take `&self`: positions are arguments, so threads can share a file.
 pub trait File: Send + Sync + fmt::Debug {
     /// The name it was opened under.

@@ -299,6 +299,12 @@ impl MemFile {
     }
 }
 
+/// Half of a buffer, so that what is written ends where a sector ends: kernels stop between pages.
+fn half_in_sectors(len: usize, offset: u64) -> usize {
+    let end = (offset + len as u64 / 2) / content::SECTOR * content::SECTOR;
+    end.saturating_sub(offset) as usize
+}
+
 impl File for MemFile {
     fn path(&self) -> &Path {
         &self.path
@@ -330,7 +336,7 @@ impl File for MemFile {
         let (part, outcome) = match self.begin_change(&mut state) {
             Ok(()) if fits < buf.len() => (fits, Err(io::ErrorKind::StorageFull.into())),
             Ok(()) => (fits, Ok(())),
-            Err(error) if self.writable => (fits.min(buf.len() / 2), Err(error)),
+            Err(error) if self.writable => (fits.min(half_in_sectors(buf.len(), offset)), Err(error)),
             Err(error) => (0, Err(error)),
         };
         let written = state.tree.content_mut(self.node).write(&buf[..part], offset);

@@ -100,6 +100,19 @@ fn names() {
 }
 
 #[test]
+fn new_directories_are_durable() {
+    on_both(|disk, root| {
+        for _ in 0..2 {
+            crate::create_dir_durable(disk, &root.join("a/b/c"), 0o700).unwrap();
+            assert!(disk.metadata(&root.join("a/b/c")).unwrap().unwrap().is_dir);
+        }
+    });
+    let disk = MemDisk::new();
+    crate::create_dir_durable(&disk, Path::new("/a/b/c"), 0o700).unwrap();
+    assert!(disk.snapshot_after_crash(0).metadata(Path::new("/a/b/c")).unwrap().is_some());
+}
+
+#[test]
 fn a_removed_file_lives_until_closed() {
     on_both(|disk, root| {
         let file = disk.open(&root.join("file"), OpenMode::Create, 0o600).unwrap();
