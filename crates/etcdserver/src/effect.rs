@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use api::raftpb;
+use api::version::{Minor, Version};
 use bytes::Bytes;
 
 use crate::apply::reply::Reply;
+use crate::auth::TokenChange;
 
 /// Where an answer goes: plain data, so that waiting requests are table entries and not tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,11 +23,22 @@ pub struct ReplyTo {
     pub stream: u32,
 }
 
+/// Who a request comes from, while auth is on. Travels in the header of the entry, because apply decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub username: String,
+    /// Revision of the auth store that the edge made its check against.
+    pub auth_revision: u64,
+}
+
 /// A client's request that must go through the log: the body of one field of `InternalRaftRequest`, as received.
 #[derive(Clone, Debug)]
 pub struct Proposal {
     /// Who waits; `None` for the member's own proposals (revokes of due leases, alarms, publishing itself).
     pub reply_to: Option<ReplyTo>,
+    /// Who asks; `None` while auth is off.
+    pub identity: Option<Arc<Identity>>,
     /// Field number in `InternalRaftRequest`: 4 put, 5 delete_range, 6 txn, 7 compaction, ...
     pub field: u32,
     /// The encoded request message, spliced into the entry without being decoded.
@@ -52,7 +65,9 @@ pub enum RaftInput {
     ReadIndex(Vec<ReplyTo>),
     /// Keepalives of leases.
     Renew(Vec<Renewal>),
-    /// The log lane made everything up to this ready number durable.
+    /// Questions about the time left of leases.
+    LeaseTimes(Vec<LeaseQuestion>),
+    /// The log lane has written everything up to this ready number, and synced it where that was asked for.
     Persisted {
         /// Number of the ready, as handed out in [`Append`].
         ready: u64,
@@ -64,8 +79,20 @@ pub enum RaftInput {
         /// What that changed for leases.
         leases: Vec<LeaseChange>,
     },
-    /// A membership change has been applied; raft must follow.
+    /// A membership change has been applied; raft must follow. To be given before the [`RaftInput::Applied`] that
+    /// covers its index, and before the answer to whoever asked for it leaves.
     ConfApplied(ConfApplied),
+    /// What members of the cluster run and what was agreed on; to be given at start and whenever it changed.
+    Versions(ClusterVersions),
+    /// Who revokes of due leases come from: the root user with the present auth revision while auth is on.
+    OwnIdentity(Option<Arc<Identity>>),
+    /// The snapshot asked for with [`RaftEffect::SnapshotDue`] is recorded in the log.
+    SnapshotSaved {
+        /// Its index.
+        index: u64,
+    },
+    /// A snapshot on disk is wanted soon, however few entries there are (the cluster version went down).
+    ForceSnapshot,
     /// A snapshot has been sent, or not.
     SnapshotDone {
         /// Receiver.
@@ -77,9 +104,45 @@ pub enum RaftInput {
     Unreachable(u64),
     /// Hand leadership to a member.
     TransferLeader {
-        /// The member that should lead.
+        /// The member that should lead; 0 leaves the choice to the lane.
         to: u64,
     },
+}
+
+/// What the versions in a cluster are, as far as the leader needs them to agree on one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterVersions {
+    /// The cluster version in force.
+    pub cluster: Option<Version>,
+    /// The lowest server version of all members; `None` while that of any of them is unknown.
+    pub lowest_server: Option<Version>,
+    /// Where a downgrade under way leads.
+    pub downgrade: Option<Minor>,
+}
+
+/// One question about leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseQuestion {
+    /// Who waits.
+    pub reply_to: ReplyTo,
+    /// The lease asked about; `None` asks for all of them.
+    pub lease: Option<i64>,
+}
+
+/// The answer to a [`LeaseQuestion`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseTimes {
+    /// Granted seconds, and whole seconds left; left may be negative for a lease whose revoke is under way.
+    One {
+        /// As granted.
+        granted: i64,
+        /// As left.
+        left: i64,
+    },
+    /// There is no such lease.
+    None,
+    /// All leases, those with the least time left first.
+    All(Vec<i64>),
 }
 
 /// One keepalive.
@@ -98,7 +161,8 @@ pub enum RaftEffect {
     Send(Vec<raftpb::Message>),
     /// Write to the log, and report with [`RaftInput::Persisted`].
     Append(Append),
-    /// Apply committed entries.
+    /// Apply committed entries. They are durable here already, so the order between this and an [`Append`] beside
+    /// it is free.
     Apply(Committed),
     /// These reads may be answered once the applied index has reached `index`.
     ReadReady {
@@ -109,10 +173,38 @@ pub enum RaftEffect {
     },
     /// Answers to keepalives: the granted time in seconds, 0 when there is no such lease.
     Renewed(Vec<(Renewal, i64)>),
+    /// Answers to questions about leases.
+    LeaseTimes(Vec<(LeaseQuestion, LeaseTimes)>),
+    /// Keepalives that the leader must answer; this member only passes them on.
+    RenewElsewhere {
+        /// The leader.
+        leader: u64,
+        /// The keepalives.
+        renewals: Vec<Renewal>,
+    },
+    /// Questions about leases that the leader must answer.
+    LeaseTimesElsewhere {
+        /// The leader.
+        leader: u64,
+        /// The questions.
+        questions: Vec<LeaseQuestion>,
+    },
     /// Requests that were not taken, each with the reason.
     Refused(Vec<(ReplyTo, api::Status)>),
-    /// Leadership, term or vote changed.
+    /// Leadership or term changed, or reads became local or ceased to be.
     Role(RoleChange),
+    /// Raft follows a membership change; whoever asked for it may be answered, the transport must follow.
+    ConfChanged(ConfApplied),
+    /// A follower is too far behind. Build a snapshot at the applied index, put it into this message in place of
+    /// the snapshot it carries (which only says where raft stands), send it, report [`RaftInput::SnapshotDone`].
+    BuildSnapshot(raftpb::Message),
+    /// Enough was applied since the last snapshot on disk: see [`crate::snapshot`].
+    SnapshotDue {
+        /// Applied index at this moment; a later one is as good.
+        applied: u64,
+    },
+    /// Name and client URLs of this member have been applied: it may call itself ready.
+    Published,
 }
 
 /// One write to the log: all of it, then at most one sync.
@@ -126,10 +218,9 @@ pub struct Append {
     pub entries: Vec<wal::EncodedEntry>,
     /// Term, vote and commit when they changed.
     pub hard_state: Option<raftpb::HardState>,
-    /// Whether the write must be durable before it is reported.
+    /// Whether the write must be durable before it is reported. Messages that depend on it stay in the lane until
+    /// then: were they to leave from the log lane, an answer could arrive before the report.
     pub must_sync: bool,
-    /// Messages that may leave only after this write is durable.
-    pub messages_after: Vec<raftpb::Message>,
 }
 
 /// Committed entries on their way to the apply lane.
@@ -152,11 +243,16 @@ pub struct RoleChange {
     pub is_leader: bool,
     /// Whether this member is a learner.
     pub is_learner: bool,
+    /// Whether a linearizable read may be answered from the published view without asking anybody: a sole voter
+    /// that leads and has applied an entry of its own term.
+    pub reads_are_local: bool,
 }
 
 /// A change to what the lease clock must watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
+    /// A snapshot replaced all state: no lease is left but those granted after this.
+    Reset,
     /// A lease exists from now on, with its time to live in seconds.
     Granted {
         /// The lease.
@@ -198,7 +294,9 @@ pub struct ConfApplied {
 pub struct Outcome {
     /// Last applied index, 0 when nothing was applied.
     pub index: u64,
-    /// Answers, by the request id of the entry. The driver knows who waits.
+    /// Answers, by the request id of the entry. `Node::take_waiting` knows who waits. An answer to a membership
+    /// change leaves only after the raft lane has taken `conf`, or a client could act on a change that raft does
+    /// not know yet.
     pub replies: Vec<(u64, Result<Reply, api::Status>)>,
     /// Changes of keys, one batch per revision, in order.
     pub events: Vec<Arc<mvcc::EventBatch>>,
@@ -206,10 +304,16 @@ pub struct Outcome {
     pub leases: Vec<LeaseChange>,
     /// Membership changes, in order.
     pub conf: Vec<ConfApplied>,
+    /// What happened to the tokens that members keep in memory, in order.
+    pub tokens: Vec<TokenChange>,
     /// What the member itself must propose now (an alarm when the quota is passed).
     pub proposals: Vec<Proposal>,
     /// A compaction was scheduled: the maintenance work can start.
     pub compaction_scheduled: bool,
     /// Members, cluster version or alarms changed: whoever shows them must take a new copy.
     pub cluster_changed: bool,
+    /// Users, roles or the switch changed: whoever makes identities must take a new copy.
+    pub auth_changed: bool,
+    /// The cluster version went down: a snapshot on disk must follow soon ([`RaftInput::ForceSnapshot`]).
+    pub force_snapshot: bool,
 }

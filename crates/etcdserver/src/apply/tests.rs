@@ -8,6 +8,7 @@ mod known_bugs;
 mod kv;
 mod leases;
 mod model;
+mod replay;
 
 use std::path::Path;
 use std::sync::Arc;

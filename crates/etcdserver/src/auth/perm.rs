@@ -15,6 +15,9 @@ use crate::lease::LeasesView;
 /// The user, and the role, that may do everything.
 pub(crate) const ROOT: &str = "root";
 
+/// Leases looked at under one lock.
+const LEASES_PER_STEP: usize = 256;
+
 /// Who asks: as found in the header of an entry, or made from a token or a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller<'a> {
@@ -168,6 +171,23 @@ impl AuthState {
             return Ok(());
         }
         leases.try_each_key(lease, &mut |key| self.check_keys(caller, access, key, b""))
+    }
+
+    /// Whether the caller may list all leases: administrators, and who may read every key on every lease.
+    pub fn check_lease_list(&self, caller: Caller<'_>, leases: &LeasesView) -> Result<(), ErrorCode> {
+        self.check_identified(caller)?;
+        if self.check_admin(caller).is_ok() {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let some = leases.list(after, LEASES_PER_STEP);
+            let Some((last, _)) = some.last() else { return Ok(()) };
+            after = Some(*last);
+            for (id, _) in some {
+                leases.try_each_key(id, &mut |key| self.check_keys(caller, Access::Read, key, b""))?;
+            }
+        }
     }
 
     /// Whether one need is met.

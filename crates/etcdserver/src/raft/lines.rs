@@ -106,6 +106,18 @@ impl Lines {
         self.info(format!("{id:x} has received 1 {kind} votes and 0 vote rejections"));
     }
 
+    /// The crate asks for votes in one line, etcd in one per voter.
+    fn vote_requests(&self, kv: &Pairs) {
+        let id = self.id;
+        let kind = etcd_type(kv.get("type"));
+        let (term, log_term, index) = (kv.get("term"), kv.get("log_term"), kv.get("log_index"));
+        for to in numbers(kv.get("to")).map(hex) {
+            self.info(format!(
+                "{id:x} [logterm: {log_term}, index: {index}] sent {kind} request to {to} at term {term}"
+            ));
+        }
+    }
+
     fn vote_answer(&self, kv: &Pairs) {
         let id = self.id;
         let kind = etcd_type(kv.get("type"));
@@ -295,6 +307,8 @@ impl Drain for Lines {
         let _ = slog::KV::serialize(&record.kv(), record, &mut kv);
         if text == "received votes response" {
             self.vote_answer(&kv);
+        } else if text == "broadcasting vote request" {
+            self.vote_requests(&kv);
         } else if let Some(line) = self.translate(&text, &kv) {
             self.push(level, line);
             if let Some(term) = text.strip_prefix("became pre-candidate at term ") {
@@ -336,6 +350,8 @@ mod tests {
                   "term" => 1, "message_term" => 4, "msg type" => ?raft::eraftpb::MessageType::MsgRequestVote);
             info!(l, "received votes response"; "vote" => false, "from" => 255, "rejections" => 1, "approvals" => 2,
                   "type" => ?raft::eraftpb::MessageType::MsgRequestPreVoteResponse, "term" => 4);
+            info!(l, "broadcasting vote request"; "type" => ?raft::eraftpb::MessageType::MsgRequestVote, "term" => 4,
+                  "log_term" => 1, "log_index" => 3, "to" => ?[255u64, 16]);
             info!(l, "[term {term}] starts to transfer leadership to {lead_transferee}", term = 10, lead_transferee = 255);
             warn!(l, "stepped down to follower since quorum is not active");
             info!(l, "nobody knows this");
@@ -350,6 +366,8 @@ mod tests {
                 "8e9e05c52164694d [term: 1] received a MsgVote message with higher term from ff [term: 4]",
                 "8e9e05c52164694d received MsgPreVoteResp rejection from ff at term 4",
                 "8e9e05c52164694d has received 2 MsgPreVoteResp votes and 1 vote rejections",
+                "8e9e05c52164694d [logterm: 1, index: 3] sent MsgVote request to ff at term 4",
+                "8e9e05c52164694d [logterm: 1, index: 3] sent MsgVote request to 10 at term 4",
                 "8e9e05c52164694d [term 10] starts to transfer leadership to ff",
                 "8e9e05c52164694d stepped down to follower since quorum is not active",
             ]

@@ -320,7 +320,8 @@ impl Node {
         self.last_tick_ns + self.heartbeat_ns
     }
 
-    /// Who waits for the entry with this request id; asked once per answer of apply.
+    /// Who waits for the entry with this request id; asked once per answer of apply. Drain afterwards: the entry may
+    /// be one that this member itself waits for.
     pub fn take_waiting(&mut self, id: u64) -> Option<crate::effect::ReplyTo> {
         if self.announce.applied(id) {
             self.effects.push(RaftEffect::Published);
@@ -461,7 +462,6 @@ impl Node {
         let late = self.now.mono_ns.saturating_sub(self.last_tick_ns) > limits::LATE_TICKS * self.heartbeat_ns;
         if late && self.role.is_leader && !self.is_lone_voter() && self.unconfirmed_since_ns.is_none() {
             self.unconfirmed_since_ns = Some(self.now.mono_ns);
-            self.reads.want_confirmation();
         }
     }
 
@@ -597,6 +597,10 @@ impl Node {
     }
 
     fn start_reads(&mut self) {
+        if self.unconfirmed_since_ns.is_some() {
+            // Again and again: a round may have begun before the pause, or come to nothing.
+            self.reads.want_confirmation();
+        }
         if let Some(context) = self.reads.start(self.now.mono_ns, || self.ids.next()) {
             self.raft.read_index(context.to_be_bytes().to_vec());
         }

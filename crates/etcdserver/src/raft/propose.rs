@@ -81,11 +81,7 @@ impl Node {
                 continue;
             }
             let id = self.ids.next();
-            let identity = match proposal.reply_to {
-                Some(_) => proposal.identity.as_deref(),
-                None => proposal.identity.as_deref().or(self.proposals.own_identity.as_deref()),
-            };
-            let data = convert::encode_request(id, identity, proposal.field, &proposal.body);
+            let data = convert::encode_request(id, proposal.identity.as_deref(), proposal.field, &proposal.body);
             match proposal.reply_to {
                 Some(reply_to) if data.len() > self.proposals.max_request_bytes => too_large.push(reply_to),
                 Some(reply_to) if !self.proposals.waiting.has_room(data.len()) => too_many.push(reply_to),
@@ -103,12 +99,13 @@ impl Node {
     /// Proposes something of the member's own, and tells its request id.
     pub(super) fn propose_own(&mut self, field: u32, body: &[u8]) -> u64 {
         let id = self.ids.next();
-        let data = convert::encode_request(id, self.proposals.own_identity.as_deref(), field, body);
+        let data = convert::encode_request(id, None, field, body);
         self.park(id, Origin::Own, data);
         id
     }
 
-    /// Proposes something that only this member as leader may say. It goes into its own log or nowhere.
+    /// Proposes something that only this member as leader may say. It goes into its own log or nowhere. With auth on,
+    /// apply asks who it comes from: from the root user, as in etcd.
     pub(super) fn propose_as_leader(&mut self, field: u32, body: &[u8]) {
         assert!(self.role.is_leader, "only a leader makes such proposals");
         let id = self.ids.next();

@@ -4,6 +4,7 @@
 //! apply lane that only remembers, and to a network that may lose anything. `text` runs scenarios written as text
 //! (`testdata/raft/*.txt`); `random` makes them up and checks what must always hold.
 
+mod bugs;
 mod harness;
 mod random;
 mod text;

@@ -416,6 +416,10 @@ fn le_036_to_038_leases_under_auth() {
     assert_eq!(read(12), Err(ErrorCode::PermissionDenied), "038");
     assert_eq!(read(13), Ok(()));
     assert_eq!(published.auth.check_identified(Caller::default()), Err(ErrorCode::UserEmpty), "036");
+    let listed = |caller| published.auth.check_lease_list(caller, &published.leases);
+    assert_eq!(listed(Caller::default()), Err(ErrorCode::UserEmpty), "036");
+    assert_eq!(listed(caller), Err(ErrorCode::PermissionDenied), "048");
+    assert_eq!(listed(Caller { name: "root", ..caller }), Ok(()), "048");
     assert!(lane.revoke(13).is_ok());
     be(&mut lane, "");
     assert_eq!(refused(lane.revoke(12)), EMPTY, "036");

@@ -1,6 +1,7 @@
 //! Entries as Go wrote them (R8 to R17 of the checklist), membership changes, and the rules of the index.
 
 use api::raftpb::{ConfChange, ConfChangeType};
+use proptest::prelude::*;
 
 use super::*;
 use crate::effect::ConfApplied;
@@ -316,6 +317,46 @@ fn entries_that_mean_nothing_stop_the_member_with_their_index() {
         let error = try_entry(kind, data);
         assert!(matches!(error, Error::Entry { index: 2, .. }), "{error}");
         assert!(error.to_string().starts_with("log entry 2 "), "{error}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Entries are other members' words: whatever they hold, they are applied, refused, or an error with their index.
+    #[test]
+    fn hostile_entries_never_panic(
+        requests in prop::collection::vec(super::model::request(), 1..4),
+        spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        kind in prop_oneof![6 => Just(0i32), 1 => 1i32..4],
+    ) {
+        let mut lane = with_founder();
+        for request in requests {
+            let mut data = request.encode_to_vec();
+            for (at, byte) in &spoilt {
+                if !data.is_empty() {
+                    let at = at.index(data.len());
+                    data[at] = *byte;
+                }
+            }
+            if let Some(cut) = &cut {
+                data.truncate(cut.index(data.len() + 1));
+            }
+            let index = lane.next_index();
+            let entry =
+                raftpb::Entry { term: Some(2), index: Some(index), r#type: Some(kind), data: Some(data.into()) };
+            let work = Committed { snapshot: None, entries: vec![entry] };
+            let mut out = Outcome::default();
+            match lane.applier.apply(Now::default(), work, &mut out) {
+                Ok(()) => prop_assert_eq!(out.index, index),
+                Err(error) => {
+                    prop_assert!(matches!(error, Error::Entry { index: at, .. } if at == index), "{}", error);
+                    break;
+                }
+            }
+        }
+        lane.finish_compaction();
+        lane.restart();
     }
 }
 

@@ -15,7 +15,11 @@ use crate::now::MILLISECOND;
 struct Runner {
     sim: Sim,
     trace: bool,
+    streams: u32,
 }
+
+/// Streams from here on belong to repeated puts, whose answers are not shown.
+const REPEATED: u32 = 10_000;
 
 fn number(word: &str) -> u64 {
     word.parse().unwrap_or_else(|_| panic!("{word:?} is not a number"))
@@ -28,7 +32,10 @@ impl Runner {
         match words[0] {
             "cluster" => self.sim = Sim::new(settings(&words[2..]), id()),
             "tick" => {
-                let ids = if words[1] == "all" { self.sim.ids() } else { vec![id()] };
+                let ids = match words[1] {
+                    "all" => self.sim.ids(),
+                    some => some.split(',').map(number).collect(),
+                };
                 let ticks = words.get(2).map_or(1, |n| number(n) as usize);
                 self.sim.tick(&ids, ticks);
             }
@@ -37,6 +44,22 @@ impl Runner {
             "put" => {
                 let streams = words[2..].iter().map(|s| put(id(), number(s) as u32)).collect();
                 self.sim.step(id(), RaftInput::Propose(streams));
+            }
+            "put-large" => {
+                let mut large = put(id(), number(words[2]) as u32);
+                let value = vec![b'v'; number(words[3]) as usize].into();
+                let request = api::etcdserverpb::PutRequest { key: "key".into(), value, ..Default::default() };
+                large.body = prost::Message::encode_to_vec(&request).into();
+                self.sim.step(id(), RaftInput::Propose(vec![large]));
+            }
+            "repeat" => {
+                for _ in 0..id() {
+                    self.streams += 1;
+                    let member = number(words[3]);
+                    self.sim.step(member, RaftInput::Propose(vec![put(member, self.streams)]));
+                    self.sim.settle();
+                }
+                self.sim.sent.clear();
             }
             "read" => {
                 let streams = words[2..].iter().map(|s| reply_to(id(), number(s) as u32)).collect();
@@ -177,6 +200,7 @@ impl Runner {
                     let learner = if role.is_learner { ", learner" } else { "" };
                     format!("{id} {what} {leader} in term {}{local}{learner}", role.term)
                 }
+                Told::Reply(to, Ok(_)) if to.stream >= REPEATED => continue,
                 Told::Reply(to, Ok(index)) => format!("{} stream {}: done at {index}", to.connection, to.stream),
                 Told::Reply(to, Err(why)) => format!("{} stream {}: {why}", to.connection, to.stream),
                 Told::ReadOk(to, index) => format!("{} stream {}: read at {index}", to.connection, to.stream),
@@ -219,7 +243,7 @@ fn settings(words: &[&str]) -> Config {
 
 fn run_file(path: &std::path::Path) {
     let text = std::fs::read_to_string(path).unwrap();
-    let mut runner = Runner { sim: Sim::new(Config::default(), 0), trace: false };
+    let mut runner = Runner { sim: Sim::new(Config::default(), 0), trace: false, streams: REPEATED };
     let mut printed = String::new();
     for line in text.lines() {
         if let Some(command) = line.strip_prefix("> ") {
