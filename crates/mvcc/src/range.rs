@@ -219,6 +219,7 @@ impl<'a> Source<'a> {
         let limit = query.limit();
         let filtered = query.is_filtered();
         let mut out = Output::new(self.records, query.shown(), visit);
+        out.ahead = query.end != RangeEnd::Single;
         let (mut walked, mut sent, mut more) = (0, 0, false);
         let complete = self.index.range(&query.key, &query.end, at, &mut |key, state| {
             walked += 1;
@@ -326,6 +327,8 @@ const IN_FLIGHT: usize = 12;
 struct Output<'a, 'v> {
     records: Records<'a>,
     shown: Shown,
+    /// Whether there is anything to gain from asking for records ahead.
+    ahead: bool,
     visit: &'v mut Visit<'v>,
     waiting: [Revision; IN_FLIGHT],
     sent: usize,
@@ -339,6 +342,7 @@ impl<'a, 'v> Output<'a, 'v> {
         Output {
             records,
             shown,
+            ahead: true,
             visit,
             waiting: [Revision::default(); IN_FLIGHT],
             sent: 0,
@@ -364,7 +368,9 @@ impl<'a, 'v> Output<'a, 'v> {
         if self.sent - self.delivered == IN_FLIGHT && !self.deliver() {
             return false;
         }
-        self.records.prefetch(state.modified);
+        if self.ahead {
+            self.records.prefetch(state.modified);
+        }
         self.waiting[self.sent % IN_FLIGHT] = state.modified;
         self.sent += 1;
         true

@@ -19,6 +19,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
+/// A store beyond this revision could not go on counting; no honest one gets there.
+const REVISION_MAX: i64 = i64::MAX >> 8;
+
 /// What was found in the file beside the keys.
 #[derive(Debug, Default)]
 pub struct Restored {
@@ -60,10 +63,14 @@ impl Store {
         let mark = |key| compaction_mark(meta(key));
         let finished = mark(schema::FINISHED_COMPACT_REV)?;
         let scheduled = mark(schema::SCHEDULED_COMPACT_REV)?;
+        let current_revision = keys.last.max(finished).max(scheduled).max(1);
+        if current_revision > REVISION_MAX {
+            return Err(Error::Corrupt(format!("revision {current_revision} leaves no room for another")));
+        }
         let number = |key| meta(key).and_then(|value| schema::read_u64(value)).unwrap_or(0);
         let restored = Restored {
             attachments: keys.attachments(),
-            current_revision: keys.last.max(finished).max(scheduled).max(1),
+            current_revision,
             compact_revision: finished,
             scheduled: (scheduled > finished).then_some(scheduled),
             consistent_index: number(schema::CONSISTENT_INDEX),

@@ -1,5 +1,7 @@
 //! The store against a dumb model, against files written by Go, and against the stories of known bugs.
 
+mod concurrent;
+mod hostile;
 mod model;
 mod property;
 mod regressions;

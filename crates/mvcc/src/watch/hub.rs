@@ -406,6 +406,14 @@ impl Hub {
     }
 }
 
+#[cfg(test)]
+impl Hub {
+    /// From where on a watcher has to read history, if it is behind.
+    pub(super) fn position_of(&self, stream: u64, id: i64) -> Option<i64> {
+        self.watchers.get(*self.streams.get(&stream)?.ids.get(&id)?).position()
+    }
+}
+
 impl Stream {
     fn give_id(&mut self) -> i64 {
         while self.ids.contains_key(&self.next_id) {

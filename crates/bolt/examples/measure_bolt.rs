@@ -1,4 +1,4 @@
-//! Measures the engine: `cargo run --release -p bolt --example measure -- FILE [RECORDS] [full|lazy]`.
+//! Measures the engine: `cargo run --release -p bolt --example measure_bolt -- FILE [RECORDS] [full|lazy]`.
 //!
 //! Inserts records of 1 KB in commits of 10,000, reads them, deletes nine of ten while inserting, defragments.
 
