@@ -285,4 +285,10 @@ impl Connection {
         self.stage = Stage::Dead;
         frame::put_goaway(self.replies.out.buf(), self.max_stream, error.reason(), error.text().as_bytes());
     }
+
+    /// Bytes of memory held, as far as they depend on what peers do.
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.replies.footprint() + self.decoder.footprint() + self.block.capacity() + self.meta.footprint()
+    }
 }

@@ -64,9 +64,10 @@ pub(crate) const SPARE_STREAMS_MAX: usize = 1024;
 pub(crate) const SPARE_STREAM_BYTES: usize = 4096;
 
 /// Streams that a client may cancel young (see [`RESET_YOUNG_MS`]) or have reset by its own errors, in a burst
-/// and per second. More: GOAWAY ENHANCE_YOUR_CALM.
-pub(crate) const RESET_BURST: u32 = 5_000;
-pub(crate) const RESET_PER_SECOND: u32 = 1_000;
+/// and per second. More: GOAWAY ENHANCE_YOUR_CALM. Generous, because clients with short timeouts cancel in crowds when
+/// a server is slow, and a cancelled call costs us no more than an answered one.
+pub(crate) const RESET_BURST: u32 = 50_000;
+pub(crate) const RESET_PER_SECOND: u32 = 10_000;
 
 /// A cancelled stream younger than this counts as a possible rapid reset.
 pub(crate) const RESET_YOUNG_MS: u64 = 1_000;
@@ -77,8 +78,8 @@ pub(crate) const SETTINGS_PER_SECOND: u32 = 10;
 
 /// Frames that move nothing on (empty DATA and CONTINUATION, PRIORITY, PING acknowledgements, unknown types, frames for
 /// closed streams, window updates that allow only crumbs), in a burst and per second. More: ENHANCE_YOUR_CALM.
-pub(crate) const IDLE_FRAME_BURST: u32 = 10_000;
-pub(crate) const IDLE_FRAME_PER_SECOND: u32 = 1_000;
+pub(crate) const IDLE_FRAME_BURST: u32 = 50_000;
+pub(crate) const IDLE_FRAME_PER_SECOND: u32 = 10_000;
 
 /// A DATA frame cut shorter than this by the client's window counts as one that moves nothing on.
 pub(crate) const CRUMB_BYTES: usize = 64;

@@ -104,6 +104,11 @@ impl Metadata {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.bytes.capacity() + self.fields.capacity() * size_of::<Pos>()
+    }
+
     fn name_of(&self, p: &Pos) -> &[u8] {
         &self.bytes[p.at as usize..][..p.name_len as usize]
     }

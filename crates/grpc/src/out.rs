@@ -95,6 +95,11 @@ impl OutBuf {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.buf.capacity() + self.shared.capacity() * size_of::<(usize, Bytes)>() + self.shared_bytes
+    }
+
     fn reset(&mut self) {
         self.head = 0;
         self.buf.clear();

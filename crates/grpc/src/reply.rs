@@ -541,6 +541,13 @@ impl Replies {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.out.footprint()
+            + self.streams.footprint()
+            + (self.ended.capacity() + self.resets.capacity() + self.drained.capacity()) * 4
+    }
+
     fn note_drained(&mut self, slot: usize) {
         let s = self.streams.at(slot);
         if s.was_full && s.queue.len() <= DRAINED_BYTES {

@@ -180,6 +180,15 @@ impl Stream {
         }
     }
 
+    #[cfg(test)]
+    fn pieces_len(&self) -> usize {
+        let len = |p: &Piece| match p {
+            Piece::Own(v, sent) => v.len() - sent,
+            Piece::Shared(b) => b.len(),
+        };
+        self.queue.pieces.iter().map(len).sum()
+    }
+
     /// Whether the handler may still say something on this stream.
     pub(crate) fn is_answerable(&self) -> bool {
         !self.ended && self.finish.is_none()
@@ -301,6 +310,34 @@ impl Streams {
     /// Slots of all open streams.
     pub(crate) fn open_slots(&self) -> impl Iterator<Item = usize> {
         self.slots.iter().enumerate().filter(|(_, s)| s.id != 0).map(|(i, _)| i)
+    }
+
+    /// The invariants at the head of this file.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.queued, self.slots.iter().map(|s| s.queue.bytes).sum::<usize>());
+        assert_eq!(self.partial, self.slots.iter().map(|s| s.body.len()).sum::<usize>());
+        for (id, slot) in &self.index {
+            assert_eq!(self.slots[*slot as usize].id, *id);
+        }
+        assert_eq!(self.slots.iter().filter(|s| s.id != 0).count(), self.index.len());
+        assert_eq!(self.index.len() + self.free.len(), self.slots.len());
+        for (i, s) in self.slots.iter().enumerate().filter(|(_, s)| s.id != 0) {
+            let sent = s.pieces_len();
+            assert_eq!(sent, s.queue.bytes);
+            let in_line = self.ready.contains(&(i as u32, s.id));
+            assert!(in_line || !s.can_send(), "stream {} is not in line", s.id);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        let of_streams: usize =
+            self.slots.iter().map(|s| s.body.capacity() + s.meta.footprint() + s.queue.bytes).sum();
+        self.slots.capacity() * size_of::<Stream>()
+            + of_streams
+            + (self.free.capacity() + 2 * self.ready.capacity()) * 4
+            + self.index.capacity() * 9
     }
 
     /// Gives memory of a burst back once no stream is open.

@@ -110,6 +110,11 @@ impl Decoder {
     }
 
     #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.literal.capacity() + self.table.footprint()
+    }
+
+    #[cfg(test)]
     pub(crate) fn table(&self) -> &DynamicTable {
         &self.table
     }

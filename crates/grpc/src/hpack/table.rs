@@ -152,6 +152,11 @@ impl DynamicTable {
     }
 
     #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    #[cfg(test)]
     pub(crate) fn size(&self) -> usize {
         self.size
     }

@@ -10,6 +10,11 @@ use crate::hpack::put_int;
 use crate::{Connection, Error, Kind, Metadata, Method, PlainRequest, Replies, Settings, Sink};
 
 mod basics;
+mod floods;
+mod flow;
+mod refusals;
+mod time;
+mod torn;
 
 pub(crate) const UNARY: u16 = 1;
 pub(crate) const LATER: u16 = 2;
@@ -35,6 +40,7 @@ pub(crate) struct Server {
     pub(crate) meta: Option<Metadata>,
     pub(crate) lookups: usize,
     pub(crate) quiet: bool,
+    pub(crate) plain_later: bool,
 }
 
 impl Sink for Server {
@@ -62,7 +68,7 @@ impl Sink for Server {
         match method {
             UNARY => assert!(replies.reply(call, |out| out.extend_from_slice(message))),
             LIST => {
-                let n = frame::be32(message) as usize;
+                let n = (frame::be32(message) as usize).min(64 << 20);
                 replies.send_bytes(call, Bytes::from(vec![b'x'; n]));
                 assert!(replies.finish(call, 0, ""));
             }
@@ -95,6 +101,9 @@ impl Sink for Server {
     fn on_plain(&mut self, replies: &mut Replies, call: u32, request: &PlainRequest<'_>) {
         let path = String::from_utf8_lossy(request.path).into_owned();
         self.told.push(Told::Plain(call, path, request.body.to_vec()));
+        if self.plain_later {
+            return;
+        }
         replies.plain_reply(call, 200, &[("x", "y")], Bytes::copy_from_slice(request.body));
     }
 }
