@@ -48,7 +48,9 @@ pub(crate) fn read(tool: &'static Tool, arguments: Vec<Vec<u8>>) -> Result<Read,
     let (path, arguments) = find(tool, arguments)?;
     let command = *path.last().expect("the root is always there");
     if command.name == "help" && command.run.is_none() {
-        return Ok(help_about(tool, &arguments));
+        // What is wrong with flags does not matter to who asks for help.
+        let topics = parse_flags(&flags_of(&path), arguments).map(|parsed| parsed.arguments).unwrap_or_default();
+        return Ok(help_about(tool, &topics));
     }
     let misused = |message: String| {
         let shown = format!("Error: {message}\n{}\n", usage(tool, &path));
@@ -175,7 +177,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// `help a b`: the help of that command. Flags are not looked at.
+/// `help a b`: the help of that command.
 fn help_about(tool: &'static Tool, arguments: &[Vec<u8>]) -> Read {
     let mut path = vec![tool.root];
     for (at, argument) in arguments.iter().enumerate() {
