@@ -106,7 +106,6 @@ const SCRIPT: &[&str] = &[
     "txn<<mod(\"foo\") = \"x\"\\n\\n\\n\\n",
     "txn<<\\nfrob foo\\n\\n\\n",
     "txn<<\\nput foo --nosuch\\n\\n\\n",
-    "txn<<\\nput foo\\n",
     "txn<<foo",
     "txn extra",
     "lease grant 1000",

@@ -1,4 +1,4 @@
-//! `alarm`.
+//! `alarm`: list and disarm alarms.
 
 use api::etcdserverpb::alarm_request::AlarmAction;
 use api::etcdserverpb::{AlarmRequest, AlarmResponse, AlarmType};

@@ -1,9 +1,8 @@
-//! `auth`.
+//! `auth`: switch auth on and off.
 
 use api::ErrorCode;
 use api::etcdserverpb::{
-    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleGetRequest, AuthStatusRequest,
-    AuthUserGrantRoleRequest,
+    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthStatusRequest, AuthUserGrantRoleRequest,
 };
 use client::{Client, Error};
 use etcdutl::cli::{Command, Exit, Invocation, Outcome, out};
@@ -65,13 +64,9 @@ fn enable(invocation: &Invocation) -> Outcome {
 /// Makes the role root where it is missing, and gives it to the user root.
 async fn make_root(client: &Client, session: &Session) -> Result<(), Error> {
     let role = String::from("root");
-    match client.call(AuthRoleGetRequest { role: role.clone() }, session.context()).await {
-        Err(error) if error.is(ErrorCode::RoleNotFound) => {
-            client.call(AuthRoleAddRequest { name: role.clone() }, session.context()).await?;
-        }
-        other => {
-            other?;
-        }
+    match client.call(AuthRoleAddRequest { name: role.clone() }, session.context()).await {
+        Err(error) if !error.is(ErrorCode::RoleAlreadyExist) => return Err(error),
+        _ => {}
     }
     client.call(AuthUserGrantRoleRequest { user: role.clone(), role }, session.context()).await.map(|_| ())
 }

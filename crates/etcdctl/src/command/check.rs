@@ -1,4 +1,4 @@
-//! `check`.
+//! `check`: performance and memory checks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! `defrag`.
+//! `defrag`: defragment members.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! `del`.
+//! `del`: delete keys.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `elect`.
+//! `elect`: take part in an election.
 
 use api::etcdserverpb::RangeRequest;
 use client::{Context, Election, Error, Session as LeaseSession, observe};

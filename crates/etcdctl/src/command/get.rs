@@ -1,4 +1,4 @@
-//! `get`.
+//! `get`: read keys.
 
 use api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use api::etcdserverpb::{RangeRequest, RangeResponse};

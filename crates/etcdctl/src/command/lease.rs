@@ -1,4 +1,4 @@
-//! `lease`.
+//! `lease`: grant, revoke, renew and list leases.
 
 use api::etcdserverpb::{LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest};
 use client::{Context, KeepAlive};

@@ -1,4 +1,4 @@
-//! `lock`.
+//! `lock`: hold a lock.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -53,7 +53,7 @@ pub(super) fn status_text(status: ExitStatus) -> String {
 
 fn run(invocation: &Invocation) -> Outcome {
     let Some((name, command)) = invocation.arguments.split_first() else {
-        return Err(Exit::arguments("lock takes one lock name argument and an optional command to execute"));
+        return Err(Exit::arguments("lock takes a lock name argument and an optional command to execute"));
     };
     let session = Session::open(invocation)?;
     block_on(async {

@@ -1,4 +1,4 @@
-//! `member`.
+//! `member`: list and change members.
 
 use api::etcdserverpb::{
     MemberAddRequest, MemberAddResponse, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,

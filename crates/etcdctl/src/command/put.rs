@@ -1,4 +1,4 @@
-//! `put`.
+//! `put`: write a key.
 
 use std::io::Read;
 
@@ -53,9 +53,7 @@ pub(super) fn request(invocation: &Invocation) -> Result<PutRequest, Exit> {
     }
     let value = match invocation.arguments.get(1) {
         _ if ignore_value => Vec::new(),
-        Some(_) if invocation.arguments.len() > 2 => {
-            return Err(Exit::arguments("put command needs 1 argument and input from stdin or 2 arguments"));
-        }
+        // Arguments after the value are not looked at, as in Go's tool.
         Some(value) => value.clone(),
         None => {
             let mut value = Vec::new();

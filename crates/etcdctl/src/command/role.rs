@@ -1,4 +1,4 @@
-//! `role`.
+//! `role`: roles and their permissions.
 
 use api::authpb::Permission;
 use api::authpb::permission::Type;
@@ -45,7 +45,7 @@ static GRANT: Command = Command {
 
 static REVOKE: Command = Command {
     name: "revoke-permission",
-    usage: "[options] <role name> <key> [endkey]",
+    usage: "<role name> <key> [endkey]",
     short: "Takes a permission on keys from a role",
     flags: &[
         Flag::switch("from-key", "on all keys from this one on, in the order of their bytes"),
@@ -117,7 +117,8 @@ fn range(invocation: &Invocation, at: usize) -> Result<(Vec<u8>, Vec<u8>), Exit>
     }
     match end {
         Some(_) if prefix || from_key => {
-            Err(Exit::arguments("unexpected endkey argument with --from-key or --prefix flag"))
+            let flag = if prefix { "--prefix" } else { "--from-key" };
+            Err(Exit::arguments(format!("unexpected endkey argument with {flag} flag")))
         }
         Some(end) => Ok((key.clone(), end.clone())),
         None if prefix => Ok(client::prefix_range(key)),

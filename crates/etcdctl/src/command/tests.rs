@@ -95,7 +95,8 @@ fn skeleton(help: &str) -> Vec<String> {
     let mut section = "";
     for line in help.lines() {
         if !line.starts_with(' ') {
-            let known = line.ends_with(':') || line.ends_with(" commands");
+            let groups = [super::KEYS, super::MAINTENANCE, super::CONCURRENCY, super::AUTHENTICATION, super::UTILITY];
+            let known = line.ends_with(':') || groups.contains(&line);
             section = if known { line } else { "" };
             if known && section != "Examples:" {
                 lines.push(line.to_owned());
@@ -106,7 +107,7 @@ fn skeleton(help: &str) -> Vec<String> {
             let (left, right) = line.trim_start().split_once("   ").unwrap_or((line, ""));
             let default = right.rfind(" (default ").map_or("", |at| &right[at..]);
             lines.push(format!("{}{default}", left.trim_end()));
-        } else if section.ends_with("commands") || section == "Available Commands:" {
+        } else if section.ends_with(" commands") || section == "Available Commands:" {
             lines.push(line.split_whitespace().next().unwrap_or_default().to_owned());
         }
     }

@@ -1,4 +1,4 @@
-//! `user`.
+//! `user`: users and their roles.
 
 use api::authpb::UserAddOptions;
 use api::etcdserverpb::{
