@@ -1,3 +1,5 @@
+//! Bootstrap: new members, restarts, directories of all releases, and directories that are refused.
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

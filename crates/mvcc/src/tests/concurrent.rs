@@ -20,7 +20,7 @@ fn check(view: &View) {
         assert_eq!((sum, summary.count), (SUM, i64::from(KEYS)), "at {revision}");
     }
     assert_eq!(view.live_keys(), usize::from(KEYS));
-    let from = (view.revision() - 20).max(view.compact_revision() + 1).max(3);
+    let from = (view.revision() - 20).max(view.compact_revision() + 1).max(5);
     let history = view.history(from, view.revision(), usize::MAX, &mut |_| true).unwrap();
     let revisions: Vec<i64> = history.batches.iter().map(|batch| batch.revision).collect();
     assert_eq!(revisions, (from..=view.revision()).collect::<Vec<_>>());

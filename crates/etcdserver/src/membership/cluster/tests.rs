@@ -1,3 +1,5 @@
+//! Membership: what changes do to members, removed ids and records, and which changes are refused.
+
 use super::*;
 
 fn member(id: u64, url: &str) -> Member {

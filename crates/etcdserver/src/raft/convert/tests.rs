@@ -1,3 +1,5 @@
+//! Conversion to and from the raft crate's types, on bytes that Go members wrote.
+
 use api::etcdserverpb::InternalRaftRequest;
 use api::membershippb::{Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest};
 use api::raftpb::{ConfChange, ConfChangeType, Message, MessageType};

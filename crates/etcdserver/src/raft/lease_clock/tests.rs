@@ -1,3 +1,5 @@
+//! The lease clock: deadlines, renewals, expiry and what an election does to them.
+
 use proptest::prelude::*;
 
 use super::*;

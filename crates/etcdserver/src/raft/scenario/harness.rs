@@ -1,3 +1,5 @@
+//! Members in memory, for scenarios: their lanes, a network that can lose and hold messages, a clock of their own.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api::etcdserverpb::InternalRaftRequest;
