@@ -93,7 +93,8 @@ const GO_ROOT: &str = include_str!("../../../../tests/data/golden/etcdctl-noargs
 fn skeleton(help: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut section = "";
-    for line in help.lines() {
+    // What stands before is description.
+    for line in help.lines().skip_while(|line| *line != "Usage:") {
         if !line.starts_with(' ') {
             let groups = [super::KEYS, super::MAINTENANCE, super::CONCURRENCY, super::AUTHENTICATION, super::UTILITY];
             let known = line.ends_with(':') || groups.contains(&line);
