@@ -30,6 +30,9 @@ pub struct Member {
     peer_port: u16,
 }
 
+/// Longest wait for a member to serve.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A port of loopback that nobody listens on. Processes of one test run start at different places, so that tests
@@ -50,16 +53,8 @@ impl Member {
     ///
     /// Panics with its log when it does not come up in 30 seconds.
     pub fn start(binaries: &Binaries, data_dir: &Path, options: Options) -> Member {
-        let mut member = Member {
-            child: None,
-            binaries: binaries.clone(),
-            options,
-            data_dir: data_dir.to_path_buf(),
-            log: data_dir.with_extension("log"),
-            client_port: free_port(),
-            peer_port: free_port(),
-        };
-        member.start_again();
+        let mut member = Member::spawn(binaries, data_dir, options);
+        member.wait_ready(START_LIMIT);
         member
     }
 
@@ -81,7 +76,7 @@ impl Member {
     /// Starts the process again on the same directory and ports, and waits until it serves.
     pub fn start_again(&mut self) {
         self.launch();
-        self.wait_ready(Duration::from_secs(30));
+        self.wait_ready(START_LIMIT);
     }
 
     /// Puts another release's programs in place; takes effect with the next start.
