@@ -62,6 +62,14 @@ impl Cmd {
     pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Cmd {
         let mut cmd = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cmd.line = "cargo".to_owned();
+        // What `cargo run` says of this package is no news for other packages: a build script that looks at it
+        // would compile its crate again.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                cmd.command.env_remove(&*name);
+            }
+        }
         cmd.args(arguments)
     }
 
