@@ -353,6 +353,10 @@ fn judge(status: &tonic::Status, connection: &Connection) -> Error {
 }
 
 fn judge_stream(status: &tonic::Status) -> Error {
+    // The transport's own timer, which is a moment behind ours, may still come first.
+    if is_of_transport(status) && status.message() == "Timeout expired" {
+        return ErrorCode::ContextDeadlineExceeded.into();
+    }
     let code = i32::from(status.code());
     if is_of_transport(status) && matches!(status.code(), tonic::Code::Unknown | tonic::Code::Cancelled) {
         return Error::unavailable(format!("error reading from server: {}", status.message()));

@@ -17,7 +17,7 @@ fn start(binaries: &Binaries, scratch: &Path, name: &str) -> Member {
 /// A line as a shell would split it; `<<` begins what is given on standard input, with `\n` for ends of lines.
 fn run(program: &Path, endpoint: &str, line: &str) -> Output {
     let (line, input) = line.split_once("<<").unwrap_or((line, ""));
-    let mut arguments = vec![format!("--endpoints={endpoint}")];
+    let mut arguments = vec![format!("--endpoints={endpoint}"), "--command-timeout=60s".to_owned()];
     arguments.extend(line.split(' ').filter(|word| !word.is_empty()).map(|word| match word {
         "''" => String::new(),
         word => word.to_owned(),
