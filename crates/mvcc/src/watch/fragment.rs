@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn one_event_is_never_cut() {
         let events = encoded(&[event(700_000)]);
-        assert_eq!(fragments(&events, 30, 1000), [0..1]);
+        assert_eq!(fragments(&events, 30, 1000).len(), 1);
     }
 
     proptest! {
