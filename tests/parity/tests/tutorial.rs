@@ -29,7 +29,7 @@ fn tour(ctl: &Ctl<'_>) -> Vec<String> {
         "compaction 4",
         "put x --lease=1234",
         "alarm list",
-        "member list -w table",
+        "member list",
         "endpoint health -w simple",
         "txn",
     ] {
@@ -45,7 +45,7 @@ fn mask(text: &str) -> String {
     let mut masked = String::new();
     for word in text.split_inclusive([' ', '\n']) {
         let core = word.trim_end();
-        let is_id = core.len() >= 15 && core.trim_end_matches(',').chars().all(|c| c.is_ascii_hexdigit());
+        let is_id = core.len() >= 12 && core.trim_end_matches(',').chars().all(|c| c.is_ascii_hexdigit());
         let is_long = core.chars().all(|c| c.is_ascii_digit()) && core.len() > 12;
         if core.contains("127.0.0.1") || is_id || is_long || core.ends_with("ms") || core.ends_with("µs") {
             masked.push_str("MASKED\n");
