@@ -255,6 +255,12 @@ impl Wal {
     }
 }
 
+/// Compares with a constant, which is many times faster than asking every byte.
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
 /// Removes what a process before this one had prepared: nobody knows what stands in it.
 fn remove_prepared(disk: &dyn Disk, dir: &Path) -> Result<()> {
     for name in disk.read_dir(dir)? {
@@ -276,7 +282,7 @@ fn zero_tail(tail: &Source, end: u64, segment_bytes: u64) -> Result<u64> {
     while at < len {
         let step = (len - at).min(STEP as u64) as usize;
         tail.file.read_exact_at(&mut buffer[..step], at)?;
-        if buffer[..step].iter().any(|&byte| byte != 0) {
+        if !is_zero(&buffer[..step]) {
             buffer[..step].fill(0);
             tail.file.write_all_at(&buffer[..step], at)?;
         }

@@ -108,7 +108,8 @@ pub(crate) fn put_snapshot(snapshot: &walpb::Snapshot, out: &mut Vec<u8>) {
     }
 }
 
-/// A configuration: lists unpacked, the flag in any case.
+/// A configuration: lists unpacked, the flag where it is set or cleared. (Go up to 3.6 always writes it, 3.7 leaves it
+/// out of what `snapshot restore` makes.)
 pub(crate) fn put_conf_state(state: &ConfState, out: &mut Vec<u8>) {
     let lists = [&state.voters, &state.learners, &state.voters_outgoing, &state.learners_next];
     for (number, list) in (1..).zip(lists) {
@@ -116,7 +117,9 @@ pub(crate) fn put_conf_state(state: &ConfState, out: &mut Vec<u8>) {
             put_always(number, id, out);
         }
     }
-    put_always(5, u64::from(state.auto_leave.unwrap_or(false)), out);
+    if let Some(flag) = state.auto_leave {
+        put_always(5, u64::from(flag), out);
+    }
 }
 
 /// A number field, zero or not.

@@ -183,7 +183,7 @@ fn go_starts_from_our_snapshot() {
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        assert_eq!(value, "bar2\n", "{version}: {}", member.log());
+        assert_eq!(value, "bar4\n", "{version}: {}", member.log());
         member.stop();
         read_back(&data_dir, 36);
     }

@@ -12,8 +12,26 @@ pub(crate) fn vectors() -> PathBuf {
 
 /// The files of a data directory that concern the log, by name.
 pub(crate) struct Directory {
-    pub(crate) segments: Vec<(String, Vec<u8>)>,
+    pub(crate) segments: Vec<Segment>,
     pub(crate) snapshots: Vec<(String, Vec<u8>)>,
+}
+
+/// A segment. Of the zeros at its end only a few are kept.
+pub(crate) struct Segment {
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) len: u64,
+}
+
+impl Segment {
+    fn new(name: String, mut bytes: Vec<u8>) -> Segment {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        let len = bytes.len() as u64;
+        while bytes.ends_with(&ZEROS) {
+            bytes.truncate(bytes.len() - ZEROS.len() / 2);
+        }
+        Segment { name, bytes, len }
+    }
 }
 
 /// What is said about a vector.
@@ -46,7 +64,7 @@ pub(crate) fn unpack(name: &str) -> Directory {
     for (path, bytes) in unpack_all(name) {
         let file = path.file_name().unwrap().to_str().unwrap().to_owned();
         if file.ends_with(".wal") {
-            directory.segments.push((file, bytes));
+            directory.segments.push(Segment::new(file, bytes));
         } else if file.ends_with(".snap") {
             directory.snapshots.push((file, bytes));
         }
