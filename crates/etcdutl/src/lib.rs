@@ -10,7 +10,10 @@
 
 pub mod cli;
 pub mod command;
+mod database;
 pub mod json;
+mod log;
 pub mod quantity;
+pub mod restore;
 pub mod table;
 pub mod text;

@@ -1,7 +1,7 @@
 //! The same scripts on Go etcd and on ours, compared: what the tests of this package share.
 //!
 //! Reading order: this file, then `tests/switch.rs` (data directories that go from Go to ours and back),
-//! `tests/tutorial.rs` (commands of tutorials with Go's own etcdctl).
+//! `tests/tutorial.rs` (commands of tutorials with Go's own etcdctl), `tests/restore.rs` (backups).
 
 use std::path::Path;
 

@@ -29,7 +29,7 @@ pub(super) static COMMAND: Command = Command {
   # Into a file named after the time
   etcdctl snapshot save /backup/etcd-$(date +%Y%m%d_%H%M%S).db",
     group: super::MAINTENANCE,
-    children: &[&SAVE],
+    children: &[&etcdutl::command::RESTORE, &SAVE, &etcdutl::command::STATUS],
     ..Command::EMPTY
 };
 

@@ -1,7 +1,12 @@
 //! The commands.
 
 mod completion;
+mod defrag;
+mod hashkv;
+mod snapshot;
 mod version;
+
+pub use snapshot::{RESTORE, STATUS};
 
 use crate::cli::{Command, Flag, Kind, Tool};
 
@@ -21,7 +26,14 @@ static ROOT: Command = Command {
         ),
         Flag::text("write-out", "simple", "output format (fields, json, protobuf, simple, table)").letter('w'),
     ],
-    children: &[&completion::COMMAND, &HELP, &version::COMMAND],
+    children: &[
+        &completion::COMMAND,
+        &defrag::COMMAND,
+        &hashkv::COMMAND,
+        &HELP,
+        &snapshot::COMMAND,
+        &version::COMMAND,
+    ],
     ..Command::EMPTY
 };
 
