@@ -1,4 +1,4 @@
-//! `defrag`.
+//! `defrag`: makes the database of a stopped member as small as it can be.
 
 use std::path::Path;
 use std::time::Instant;
