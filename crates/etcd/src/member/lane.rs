@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use api::error::ErrorCode;
-use api::{Status, etcdserverpb as pb};
+use api::Status;
 use etcdserver::apply::Applier;
-use etcdserver::apply::policy::field;
+use etcdserver::apply::alarm;
 use etcdserver::apply::reply::Reply;
 use etcdserver::effect::{
     Append, ClusterVersions, Committed, ConfApplied, LeaseQuestion, LeaseTimes, Outcome, Proposal, RaftEffect,
@@ -23,7 +23,6 @@ use etcdserver::snapshot::LocalSnapshot;
 use bytes::Bytes;
 use mvcc::schema::{self, Bucket, StorageVersion};
 use mvcc::{CompactionProgress, EventBatch};
-use prost::Message;
 use tokio::sync::oneshot;
 
 use crate::member::commit;
@@ -317,6 +316,9 @@ impl Lane {
             self.step(RaftInput::ForceSnapshot);
         }
         outcome.cluster_changed = false;
+        // This version hands out no tokens, so there is none to forget.
+        outcome.tokens.clear();
+        outcome.auth_changed = false;
         self.outcome = outcome;
         self.reads_reached();
     }
@@ -490,7 +492,7 @@ impl Lane {
         if !std::mem::replace(&mut self.nospace_raised, true) {
             let id = self.shared.member_id;
             self.shared.logger.error("no space left for the database; raising alarm", &[]);
-            self.step(RaftInput::Propose(vec![no_space_alarm(id)]));
+            self.step(RaftInput::Propose(vec![alarm::no_space_proposal(id)]));
         }
     }
 
@@ -586,14 +588,4 @@ impl Lane {
             }
         }
     }
-}
-
-/// The alarm that a member without room raises.
-fn no_space_alarm(member: u64) -> Proposal {
-    let request = pb::AlarmRequest {
-        action: pb::alarm_request::AlarmAction::Activate as i32,
-        member_id: member,
-        alarm: etcdserver::apply::alarm::NOSPACE,
-    };
-    Proposal { reply_to: None, identity: None, field: field::ALARM, body: request.encode_to_vec().into() }
 }

@@ -1,10 +1,11 @@
 //! `etcdserverpb.KV`: checks, then the log or the published state.
 
 use api::Status;
-use api::error::Code;
+use api::error::{Code, ErrorCode};
 use api::methods::Method;
 use bytes::Bytes;
 use etcdserver::apply::policy::field;
+use etcdserver::apply::{alarm, quota};
 use etcdserver::apply::request::{DeleteRange, Put, Range, Txn};
 use etcdserver::apply::validate;
 use etcdserver::auth::Caller;
@@ -20,8 +21,23 @@ const STREAM_QUEUE_BYTES: usize = 1 << 20;
 
 impl Handler<'_> {
     pub(super) fn put(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
-        validate::put(&Put::parse(message)?)?;
+        let put = Put::parse(message)?;
+        self.check_room(quota::put_cost(&put))?;
+        validate::put(&put)?;
         self.propose(call, field::PUT, Bytes::copy_from_slice(message))
+    }
+
+    /// Refuses what does not fit the quota before it is proposed, and raises the alarm if it is not raised yet.
+    pub(super) fn check_room(&mut self, cost: u64) -> Result<(), Status> {
+        let state = self.state();
+        if cost == 0 || state.edge.has_room(cost) {
+            return Ok(());
+        }
+        let member = self.desk.shared.member_id;
+        if !state.edge.alarms.contains(alarm::NOSPACE, member) {
+            self.desk.turn.proposals.push(alarm::no_space_proposal(member));
+        }
+        Err(ErrorCode::NoSpace.into())
     }
 
     pub(super) fn delete_range(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
@@ -57,6 +73,7 @@ impl Handler<'_> {
 
     pub(super) fn txn(&mut self, replies: &mut Replies, call: u32, message: &[u8]) -> Result<(), Status> {
         let txn = Txn::parse(message)?;
+        self.check_room(quota::txn_cost(&txn))?;
         validate::txn(&txn, self.desk.shared.config.max_txn_ops as usize)?;
         if txn.is_read_only() {
             return self.read(replies, call, Method::KvTxn, message, txn.is_serializable());

@@ -17,6 +17,7 @@ const RENEWALS_MAX: usize = 4096;
 impl Handler<'_> {
     pub(super) fn lease_grant(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
         let mut request: pb::LeaseGrantRequest = api::wire::decode(Bytes::copy_from_slice(message))?;
+        self.check_room(etcdserver::apply::quota::LEASE_COST)?;
         if request.ttl > etcdserver::lease::MAX_TTL {
             return Err(ErrorCode::LeaseTtlTooLarge.into());
         }
