@@ -157,7 +157,6 @@ pub fn create_dir_durable(disk: &dyn Disk, path: &Path, mode: u32) -> Result<()>
     }
     disk.create_dir_all(path, mode)?;
     for made in missing {
-        disk.sync_dir(made)?;
         disk.sync_dir(made.parent().unwrap_or(Path::new("")))?;
     }
     Ok(())
@@ -209,6 +208,8 @@ pub trait Mapping: Send + Sync + fmt::Debug {
     fn bytes(&self, offset: u64, len: usize) -> &[u8];
     /// Tells the kernel what is expected of a range; never fails.
     fn advise(&self, offset: u64, len: u64, advice: Advice);
+    /// Asks the processor for the bytes of a range, without waiting for them. Only a hint, for any range.
+    fn prefetch(&self, _offset: u64, _len: usize) {}
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! A disk in memory, for tests: it can fail, fill up, tear and forget, always the same way for the same seed.
 //!
-//! A [`MemDisk`] is a handle; clones share the disk. Three kinds of harm can be done to it:
+//! A [`MemDisk`] is a handle; clones share the disk. Four kinds of harm can be done to it:
 //!
 //! - an operation fails: [`MemDisk::fail_after`] (one), [`MemDisk::fail_from`] (that one and all later ones, as after
 //!   a crash). A failed write leaves half its bytes, a failed sync leaves its bytes unsynced for good;
+//! - a sync lies: [`MemDisk::skip_sync`], to see whether a test would notice if the code forgot it;
 //! - it is full: [`MemDisk::set_capacity`];
 //! - the power goes: [`MemDisk::snapshot_after_crash`] gives a disk as it may look afterwards, and leaves this one
 //!   as it is, so that one run can be cut at every point.
@@ -37,6 +38,8 @@ struct State {
     tree: Tree,
     operations: u64,
     syncs: u64,
+    /// The value of `syncs` whose sync does nothing.
+    skipped_sync: Option<u64>,
     fault: Option<Fault>,
     capacity: Option<u64>,
     handles: u64,
@@ -54,6 +57,12 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Counts a sync that succeeds; `false` when it is to do nothing.
+    fn count_sync(&mut self) -> bool {
+        self.syncs += 1;
+        self.skipped_sync != Some(self.syncs)
     }
 
     fn room(&self) -> u64 {
@@ -86,8 +95,16 @@ impl MemDisk {
     }
 
     fn of(tree: Tree, capacity: Option<u64>) -> MemDisk {
-        let state =
-            State { tree, operations: 0, syncs: 0, fault: None, capacity, handles: 0, locks: Vec::new() };
+        let state = State {
+            tree,
+            operations: 0,
+            syncs: 0,
+            skipped_sync: None,
+            fault: None,
+            capacity,
+            handles: 0,
+            locks: Vec::new(),
+        };
         MemDisk { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -123,6 +140,12 @@ impl MemDisk {
         let mut state = self.state();
         let operations = state.operations;
         state.fault.take().is_some_and(|fault| operations >= fault.at)
+    }
+
+    /// Lets the `n`-th sync from now (of a file or directory, 1 is the next one) report success and do nothing.
+    pub fn skip_sync(&self, n: u64) {
+        let mut state = self.state();
+        state.skipped_sync = Some(state.syncs + n);
     }
 
     /// Limits what all files together may allocate; `None` lifts the limit.
@@ -237,8 +260,10 @@ impl Disk for MemDisk {
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
         let mut state = self.state();
-        let done = state.begin().and_then(|()| state.tree.sync_dir(path));
-        state.syncs += u64::from(done.is_ok());
+        let done = state.begin().and_then(|()| match state.tree.find(path)? {
+            Some(_) if !state.count_sync() => Ok(()),
+            _ => state.tree.sync_dir(path),
+        });
         named("sync directory", path, done)
     }
 
@@ -271,12 +296,11 @@ impl MemFile {
     fn sync(&self) -> Result<()> {
         let mut state = self.disk.state();
         let begun = state.begin();
-        let content = state.tree.content_mut(self.node);
         match &begun {
-            Ok(()) => content.synced(),
-            Err(_) => content.sync_failed(),
+            Ok(()) if !state.count_sync() => {}
+            Ok(()) => state.tree.content_mut(self.node).synced(),
+            Err(_) => state.tree.content_mut(self.node).sync_failed(),
         }
-        state.syncs += u64::from(begun.is_ok());
         self.named("sync", begun)
     }
 

@@ -266,6 +266,20 @@ fn a_power_cut_loses_unsynced_names() {
 }
 
 #[test]
+fn a_sync_that_lies() {
+    let disk = MemDisk::new();
+    let file = new_file(&disk, "file");
+    disk.skip_sync(2);
+    disk.sync_dir(Path::new("/")).unwrap();
+    file.write_all_at(b"lost", 0).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.syncs(), 2);
+    assert!(contents_of(&disk.snapshot_after_crash(0), "file").is_empty());
+    file.sync_data().unwrap();
+    assert_eq!(contents_of(&disk.snapshot_after_crash(0), "file"), b"lost");
+}
+
+#[test]
 fn the_nth_operation_fails() {
     let disk = MemDisk::new();
     let file = new_file(&disk, "file");

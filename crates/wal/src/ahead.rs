@@ -30,6 +30,9 @@ use crate::{Error, Result};
 const WINDOW: u64 = 16 << 20;
 /// The job is worth starting when less than this is left of the window.
 const WINDOW_LOW: u64 = 8 << 20;
+/// After there was no room for the next segment, the log must grow by this before it is tried again: on a full disk
+/// every append would try otherwise.
+const RETRY: u64 = 1 << 20;
 /// Zeros written by one step.
 const STEP: u64 = 256 << 10;
 
@@ -53,6 +56,8 @@ struct State {
     limit: u64,
     next_sequence: u64,
     next: Option<Prepared>,
+    /// Before the log reaches this offset, no job tries to create `next`.
+    retry_at: u64,
 }
 
 /// The next segment, still under its preliminary name.
@@ -80,8 +85,13 @@ pub(crate) struct Tail {
 
 impl Ahead {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segment_bytes: u64, tail: Tail) -> Arc<Ahead> {
-        let state =
-            State { tail: tail.file, limit: tail.limit, next_sequence: tail.sequence + 1, next: None };
+        let state = State {
+            tail: tail.file,
+            limit: tail.limit,
+            next_sequence: tail.sequence + 1,
+            next: None,
+            retry_at: 0,
+        };
         Arc::new(Ahead {
             disk,
             dir,
@@ -131,6 +141,7 @@ impl Ahead {
         state.tail = Arc::clone(&prepared.file);
         state.limit = self.segment_bytes;
         state.next_sequence += 1;
+        state.retry_at = 0;
         self.offset.store(header, Ordering::Release);
         self.zeroed_to.store(prepared.zeroed_to.max(header), Ordering::Release);
         Ok(prepared)
@@ -151,8 +162,11 @@ impl Ahead {
         let is_low = self.zeroed_to.load(Ordering::Acquire)
             < state.limit.min(self.offset.load(Ordering::Acquire) + WINDOW_LOW);
         let first_window = WINDOW.min(self.segment_bytes);
-        let next_is_ready = state.next.as_ref().is_some_and(|next| next.zeroed_to >= first_window);
-        if !is_low && next_is_ready {
+        let wants_next = match &state.next {
+            Some(next) => next.zeroed_to < first_window,
+            None => self.offset.load(Ordering::Acquire) >= state.retry_at,
+        };
+        if !is_low && !wants_next {
             return None;
         }
         self.job_is_out.store(true, Ordering::Release);
@@ -241,7 +255,19 @@ impl PrepareJob {
             return Ok(Some(Step { file: Arc::clone(&state.tail), offset: at, len, written }));
         }
         if state.next.is_none() {
-            state.next = Some(ahead.create(state.next_sequence)?);
+            let offset = ahead.offset.load(Ordering::Acquire);
+            if offset < state.retry_at {
+                return Ok(None);
+            }
+            match ahead.create(state.next_sequence) {
+                Ok(next) => state.next = Some(next),
+                Err(error) => {
+                    if error.is_no_space() {
+                        state.retry_at = offset + RETRY;
+                    }
+                    return Err(error);
+                }
+            }
         }
         let end = WINDOW.min(ahead.segment_bytes);
         let Some(next) = state.next.as_mut().filter(|next| next.zeroed_to < end) else { return Ok(None) };

@@ -109,9 +109,8 @@ impl Decoder {
     /// It is no record, or its checksum is wrong.
     pub fn take<'a>(&mut self, frame: &'a [u8], record_len: usize) -> Result<Record<'a>, Fault> {
         let bytes = &frame[LENGTH_FIELD..LENGTH_FIELD + record_len];
-        let raw = match RawRecord::parse(bytes) {
-            Ok(raw) => raw,
-            Err(_) => return Err(self.damage(frame, "not a log record".to_owned())),
+        let Ok(raw) = RawRecord::parse(bytes) else {
+            return Err(self.damage(frame, "not a log record".to_owned()));
         };
         let kind = Kind::of(raw.kind);
         let crc = if kind == Some(Kind::Crc) {
@@ -166,7 +165,9 @@ mod tests {
     use super::*;
     use crate::encoder::Encoder;
 
-    fn decode_all(bytes: &[u8], is_last: bool) -> (Vec<(Kind, Vec<u8>)>, Result<u64, Fault>) {
+    type Records = Vec<(Kind, Vec<u8>)>;
+
+    fn decode_all(bytes: &[u8], is_last: bool) -> (Records, Result<u64, Fault>) {
         let mut decoder = Decoder::new(0, bytes.len() as u64, is_last);
         let mut records = Vec::new();
         loop {
@@ -196,7 +197,7 @@ mod tests {
         out
     }
 
-    fn records() -> impl Strategy<Value = Vec<(Kind, Vec<u8>)>> {
+    fn records() -> impl Strategy<Value = Records> {
         let kind =
             prop_oneof![Just(Kind::Metadata), Just(Kind::Entry), Just(Kind::State), Just(Kind::Snapshot)];
         let data = prop_oneof![

@@ -235,7 +235,7 @@ impl Wal {
         };
         let Collector { mut replay, last_index, .. } = outcome.collector;
         replay.repaired = repaired;
-        let wal = Wal {
+        let mut wal = Wal {
             ahead: Ahead::new(Arc::clone(disk), dir.to_path_buf(), options.segment_bytes, state),
             disk: Arc::clone(disk),
             dir: dir.to_path_buf(),
@@ -245,12 +245,15 @@ impl Wal {
             encoder: Encoder::new(outcome.crc),
             offset: outcome.end,
             reserved,
-            is_fresh: false,
+            is_fresh: outcome.end == 0,
             // Without a record of the snapshot (see `snapshot_found`) the log may end before it.
             last_index: last_index.max(start.index.unwrap_or(0)),
             hard_state: replay.hard_state,
             buffer: Vec::new(),
         };
+        if wal.offset == 0 {
+            wal.begin_segment()?;
+        }
         Ok((wal, replay))
     }
 }

@@ -371,8 +371,10 @@ fn a_full_disk_is_an_answer_not_the_end() {
         "so that an alarm can be raised"
     );
 
+    assert!(wal.prepare_next().is_none(), "not at every append");
     disk.set_capacity(None);
     fill(&mut wal, index, index + 20, 500);
+    assert!(wal.prepare_next().is_some(), "a new segment is a new attempt");
     drop(wal);
     let (_, replay) = open(&disk, &beginning()).unwrap();
     assert_eq!(indexes(&replay), (1..=index + 20).collect::<Vec<_>>());

@@ -347,15 +347,7 @@ impl Wal {
     }
 
     fn cut(&mut self) -> Result<()> {
-        let mut encoder = self.encoder;
-        let mut header = Vec::new();
-        encoder.put_crc(&mut header);
-        encoder.put(Kind::Metadata, &self.metadata, &mut header);
-        if !record::is_empty(&self.hard_state) {
-            let mut data = Vec::new();
-            record::put_hard_state(&self.hard_state, &mut data);
-            encoder.put(Kind::State, &data, &mut header);
-        }
+        let (header, encoder) = self.header();
         let name = SegmentName { sequence: self.tail().name.sequence + 1, index: self.last_index + 1 };
         let next = self.ahead.switch(header.len() as u64)?;
 
@@ -373,6 +365,30 @@ impl Wal {
         self.reserved = self.options.segment_bytes.max(self.offset);
         self.is_fresh = true;
         Ok(())
+    }
+
+    /// What every segment but the first begins with.
+    fn header(&self) -> (Vec<u8>, Encoder) {
+        let mut encoder = self.encoder;
+        let mut header = Vec::new();
+        encoder.put_crc(&mut header);
+        encoder.put(Kind::Metadata, &self.metadata, &mut header);
+        if !record::is_empty(&self.hard_state) {
+            let mut data = Vec::new();
+            record::put_hard_state(&self.hard_state, &mut data);
+            encoder.put(Kind::State, &data, &mut header);
+        }
+        (header, encoder)
+    }
+
+    /// Writes the beginning of a segment that has none. A cut makes it durable before the segment gets its name, so
+    /// this is for file systems that lose what was synced; without it, the segment could not be read by itself.
+    pub(crate) fn begin_segment(&mut self) -> Result<()> {
+        let (header, encoder) = self.header();
+        self.make_room(header.len() as u64)?;
+        self.write_frames(&header, encoder)?;
+        self.is_fresh = true;
+        self.sync()
     }
 
     /// Records that a snapshot was taken or received, durably. Its file must be durable already.

@@ -30,7 +30,7 @@ fn entry(index: u64, kind: EntryType, data: Vec<u8>) -> EncodedEntry {
     let entry = Entry {
         index: Some(index),
         term: Some(1),
-        r#type: (index % 2 == 0 || kind != EntryType::EntryNormal).then_some(kind as i32),
+        r#type: (index.is_multiple_of(2) || kind != EntryType::EntryNormal).then_some(kind as i32),
         data: Some(data.into()),
     };
     EncodedEntry { index, term: 1, bytes: entry.encode_to_vec().into() }

@@ -110,7 +110,7 @@ fn check_content(found: &Found, expected: &Value, story: &str) {
             assert_eq!(entry.r#type.is_some(), wanted.get("type").is_some(), "{story}");
         }
         Kind::State => {
-            check_state(&raftpb::HardState::decode(&*found.data).unwrap(), &expected["state"], story)
+            check_state(&raftpb::HardState::decode(&*found.data).unwrap(), &expected["state"], story);
         }
         Kind::Snapshot => {
             check_snapshot(&walpb::Snapshot::decode(&*found.data).unwrap(), &expected["snapshot"], story);
