@@ -147,10 +147,20 @@ impl Allocator {
 
     /// Releases at most about `budget` of what no view can see any more.
     pub(super) fn release(&mut self, budget: usize) {
+        self.close_epoch();
+        self.release_oldest(budget);
+        self.close_epoch();
+    }
+
+    /// Begins a new epoch if something waits for the views of this one.
+    fn close_epoch(&mut self) {
         let newest = self.epochs.back_mut().expect("there is always an epoch");
         if !newest.retired.is_empty() && newest.is_held() {
             self.epochs.push_back(Epoch::new());
         }
+    }
+
+    fn release_oldest(&mut self, budget: usize) {
         let mut left = budget;
         while left > 0 {
             let oldest = self.epochs.front_mut().expect("there is always an epoch");
@@ -196,5 +206,85 @@ impl Allocator {
             let oldest = self.epochs.front_mut().expect("there is always an epoch");
             oldest.retired.push_front(Retired::Chain(record));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Revision;
+
+    /// Two records of one slot: the older, and the one that stays.
+    fn two_records(records: &mut Allocator) -> (u32, u32) {
+        let record = |main, previous| Record {
+            revision: Revision::new(main, 0),
+            created: main,
+            version: 1,
+            tombstone: false,
+            previous,
+        };
+        let old = records.new_record(&record(2, NONE));
+        let slot = records.new_slot(old);
+        let new = records.new_record(&record(3, old));
+        records.slab.publish(slot, new);
+        (old, new)
+    }
+
+    #[test]
+    fn a_view_older_than_the_compaction_keeps_what_is_behind_the_cut() {
+        let mut records = Allocator::new();
+        let view = records.token();
+        let (old, keeper) = two_records(&mut records);
+        records.retire_behind(keeper);
+        records.release(100);
+        assert_eq!((records.records(), records.slab.previous(keeper)), (2, old));
+        drop(view);
+        records.release(100);
+        assert_eq!((records.records(), records.slab.previous(keeper)), (1, NONE));
+        assert!(records.is_idle());
+    }
+
+    /// A view younger than the compaction may have read the link just before it was cut.
+    #[test]
+    fn what_was_behind_the_cut_waits_for_younger_views_too() {
+        let mut records = Allocator::new();
+        let older = records.token();
+        let (_, keeper) = two_records(&mut records);
+        records.retire_behind(keeper);
+        records.release(100);
+        let younger = records.token();
+        drop(older);
+        records.release(100);
+        assert_eq!((records.records(), records.slab.previous(keeper)), (2, NONE), "cut, but not free");
+        let youngest = records.token();
+        drop(younger);
+        records.release(100);
+        assert_eq!(records.records(), 1);
+        drop(youngest);
+    }
+
+    #[test]
+    fn a_long_chain_is_freed_in_steps() {
+        let mut records = Allocator::new();
+        let mut newest = NONE;
+        for main in 0..100 {
+            let revision = Revision::new(main, 0);
+            newest = records.new_record(&Record {
+                revision,
+                created: 0,
+                version: 1,
+                tombstone: false,
+                previous: newest,
+            });
+        }
+        let slot = records.new_slot(newest);
+        records.retire_slot(slot);
+        records.release(31);
+        assert_eq!(records.records(), 70, "one for the slot, the rest for records");
+        while !records.is_idle() {
+            records.release(31);
+        }
+        assert_eq!(records.records(), 0);
+        assert_eq!(two_records(&mut records).0, 1, "the last one freed is the first used again");
     }
 }

@@ -5,6 +5,7 @@ mod hostile;
 mod model;
 mod property;
 mod regressions;
+mod script;
 mod txn;
 mod vectors;
 

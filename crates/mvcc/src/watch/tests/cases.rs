@@ -504,6 +504,24 @@ fn one_call_sends_a_stream_a_bounded_amount() {
     assert!(calls > 5);
 }
 
+/// Watchers alike stand together; taking one out leaves the others where they can be found.
+#[test]
+fn watchers_alike_leave_in_any_order() {
+    let mut bench = Bench::new();
+    for _ in 0..5 {
+        bench.watch(1, "k", 0);
+    }
+    let mut left = vec![0, 1, 2, 3, 4];
+    for id in [0, 4, 2, 1, 3] {
+        assert!(bench.hub.cancel(1, id));
+        left.retain(|other| *other != id);
+        bench.put("k", "v");
+        let mut ids: Vec<i64> = bench.out.drain(..).flat_map(|output| output.watch_ids.to_vec()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, left);
+    }
+}
+
 #[test]
 fn dropping_streams_leaves_nothing() {
     let mut bench = fw();

@@ -32,8 +32,14 @@ enum Op {
     Tick(u64),
 }
 
+/// Mostly the first, so that watchers alike come together.
+fn often(range: std::ops::Range<usize>) -> impl Strategy<Value = usize> {
+    prop_oneof![2 => Just(range.start), 1 => range]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let stream = || 0_u64..3;
+    let flag = || prop::bool::weighted(0.25);
     prop_oneof![
         12 => prop::collection::vec((0..KEYS.len(), prop::bool::weighted(0.65)), 1..5).prop_map(Op::Write),
         8 => (1_usize..4).prop_map(Op::Deliver),
@@ -41,7 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0_i64..6).prop_map(Op::Compact),
         2 => Just(Op::CompactionStep),
         1 => Just(Op::Flush),
-        6 => (stream(), -1_i64..3, 0..KEYS.len(), 0_usize..9, -12_i64..6, any::<[bool; 4]>())
+        6 => (stream(), -1_i64..3, often(0..KEYS.len()), often(0..9), -12_i64..6, [flag(), flag(), flag(), flag()])
             .prop_map(|(stream, id, key, end, start, flags)| Op::Create { stream, id, key, end, start, flags }),
         2 => (stream(), -1_i64..6).prop_map(|(stream, id)| Op::Cancel(stream, id)),
         1 => stream().prop_map(Op::DropStream),
