@@ -29,6 +29,33 @@ pub(crate) struct Place {
     pub(crate) page: u64,
 }
 
+/// The leaf to search for a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) page: u64,
+    /// The leaf's head is the key's.
+    is_tie: bool,
+    /// Distance of the key's head from the leaf's, and of the next leaf's head from it.
+    from: u64,
+    width: u64,
+}
+
+impl Target {
+    fn of(place: Place) -> Target {
+        Target { page: place.page, is_tie: false, from: 0, width: 0 }
+    }
+
+    /// Where among `count` entries of the leaf the key probably is: exactly there when the heads are consecutive
+    /// numbers, as revisions mostly are.
+    #[inline]
+    pub(crate) fn position(&self, count: usize) -> usize {
+        match u128::from(self.width) {
+            0 => count / 2,
+            width => (u128::from(self.from) * count as u128 / width) as usize,
+        }
+    }
+}
+
 /// Leaves by first key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
@@ -86,27 +113,41 @@ impl Directory {
         self.chunks.iter().flat_map(|chunk| chunk.iter().copied())
     }
 
-    /// The page of the leaf that covers `key`; `None` when there is no tree. A result that turned out to be needed
-    /// to decide between equal heads was read from `pages`.
+    /// The leaf that covers `key`; `None` when there is no tree. A leaf that has to be read, to decide between equal
+    /// heads, is read from `pages`.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8], pages: &Pages) -> Result<Option<u64>> {
+    pub(crate) fn find(&self, key: &[u8], pages: &Pages) -> Result<Option<Target>> {
+        let target = self.guess(key);
+        // The last leaf whose head is not above the key's covers the key, unless its own key has the same head and is
+        // above.
+        match target {
+            Some(target) if target.is_tie && first_key(&pages.page(target.page)?)? > key => {
+                self.find_equal(key, head(key), pages).map(Some)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// [`Directory::find`] without reading a leaf: wrong only when heads are equal, for keys below the leaf's first.
+    #[inline]
+    pub(crate) fn guess(&self, key: &[u8]) -> Option<Target> {
         let head = head(key);
         let Some(chunk) = self.heads.partition_point(|first| *first <= head).checked_sub(1) else {
-            return Ok(self.chunks.first().map(|chunk| chunk[0].page));
+            return self.chunks.first().map(|chunk| Target::of(chunk[0]));
         };
         let places = &self.chunks[chunk];
-        let place = places[places.partition_point(|place| place.head <= head) - 1];
-        // The last place whose head is not above the key's: it covers the key, unless its own key has the same head
-        // and is above.
-        if place.head < head || first_key(&pages.page(place.page)?)? <= key {
-            return Ok(Some(place.page));
-        }
-        self.find_equal(key, head, pages).map(Some)
+        let index = places.partition_point(|place| place.head <= head) - 1;
+        let place = places[index];
+        let next = places.get(index + 1).map(|next| next.head).or_else(|| self.heads.get(chunk + 1).copied());
+        // How far into the leaf the key is, if keys are spread evenly.
+        let (from, width) = (head - place.head, next.map_or(0, |next| next - place.head));
+        Some(Target { page: place.page, is_tie: from == 0, from, width })
     }
 
     /// The covering leaf when heads equal to the key's exist: the last of them whose first key is not above `key`,
     /// else the leaf before them.
-    fn find_equal(&self, key: &[u8], head: u64, pages: &Pages) -> Result<u64> {
+    #[cold]
+    fn find_equal(&self, key: &[u8], head: u64, pages: &Pages) -> Result<Target> {
         let low = self.rank(|place| place.head < head);
         let high = self.rank(|place| place.head <= head);
         let (mut from, mut to) = (low, high);
@@ -115,7 +156,7 @@ impl Directory {
             let leaf = pages.page(self.at(middle).page)?;
             if first_key(&leaf)? <= key { from = middle + 1 } else { to = middle }
         }
-        Ok(self.at(from.saturating_sub(1)).page)
+        Ok(Target::of(self.at(from.saturating_sub(1))))
     }
 
     /// Number of places for which `below` holds; it holds for a prefix of them.
@@ -233,4 +274,40 @@ fn merge(kept: &[Place], added: &[(&[u8], u64)], pages: &Pages) -> Result<Vec<Pl
     }
     merged.extend(kept);
     Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::Rng;
+
+    use super::*;
+    use crate::tests::support::rng;
+
+    /// Heads keep the order of keys of any length, which is all that the directory asks of them.
+    #[test]
+    fn heads_never_descend() {
+        let mut rng = rng(1);
+        let mut keys: Vec<Vec<u8>> = (0..2000)
+            .map(|_| (0..rng.random_range(0..12)).map(|_| rng.random_range(0..3)).collect())
+            .collect();
+        keys.sort();
+        assert!(keys.is_sorted_by_key(|key| head(key)));
+    }
+
+    /// The place in the leaf is within it, and exact where keys are consecutive.
+    #[test]
+    fn positions_are_within_the_leaf() {
+        let places: Vec<Place> = (0..1000).map(|i| Place { head: 100 + i * 16, page: 2 + i }).collect();
+        let directory = Directory::new(&places);
+        for n in 100..100 + 1000 * 16 - 16 {
+            let target = directory.guess(&u64::to_be_bytes(n)).unwrap();
+            assert_eq!((target.page, target.position(16)), (2 + (n - 100) / 16, (n as usize - 100) % 16));
+        }
+        let last = directory.guess(&[0xff; 8]).unwrap();
+        assert!(last.page == 1001 && last.position(16) < 16);
+        let below = directory.guess(b"").unwrap();
+        assert!(below.page == 2 && below.position(0) == 0);
+        let far = Directory::new(&[Place { head: 0, page: 2 }, Place { head: u64::MAX, page: 3 }]);
+        assert!(far.guess(&[0xff; 7]).unwrap().position(65_000) < 65_000);
+    }
 }

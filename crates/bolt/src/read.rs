@@ -62,7 +62,11 @@ impl<'v> Bucket<'v> {
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<&'v [u8]>> {
         let (leaf, index) = self.leaf_for(key)?;
-        value_at(&leaf, index, key)
+        if index >= leaf.count() {
+            return Ok(None);
+        }
+        let element = leaf.element(index)?;
+        Ok((element.key == key && !element.bucket).then_some(element.value))
     }
 
     /// The nested bucket `name`.
@@ -87,16 +91,6 @@ impl<'v> Bucket<'v> {
     pub fn leaves(&self) -> Leaves<'v> {
         Leaves { cursor: self.cursor(), started: false }
     }
-}
-
-/// The plain value at `index` of a leaf, if its key is `key`.
-#[inline]
-pub(crate) fn value_at<'v>(leaf: &Page<'v>, index: usize, key: &[u8]) -> Result<Option<&'v [u8]>> {
-    if index >= leaf.count() {
-        return Ok(None);
-    }
-    let element = leaf.element(index)?;
-    Ok((element.key == key && !element.bucket).then_some(element.value))
 }
 
 /// A branch on the way to the cursor's leaf, and the child that was taken.

@@ -9,6 +9,7 @@ use disk::mem::MemDisk;
 use disk::os::OsDisk;
 use disk::{Disk, OpenMode};
 
+use crate::page::Root;
 use crate::tests::support::{PATH, check, dump, open, puts, small};
 
 /// The buckets of a new member, as Go's: 20 kB in all, 16 kB in use.
@@ -185,6 +186,28 @@ fn a_stream_is_a_database_of_the_same_content() {
     check(&db, "copy");
     db.commit(&puts(b"a", &[(b"k", b"v")])).unwrap();
     check(&db, "copy, changed");
+}
+
+/// A search from any guess finds what is there, and only that.
+#[test]
+fn a_search_from_a_wrong_guess_ends_at_the_key() {
+    for count in [0, 1, 2, 3, 7, 40, 700] {
+        let disk = MemDisk::new();
+        let mut db = open(&disk, &Options { leaf_pages: 16, ..small() }).unwrap();
+        let keys: Vec<[u8; 8]> = (0..count).map(|key: u64| (key * 2 + 1).to_be_bytes()).collect();
+        let entries: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], &key[..])).collect();
+        db.commit(&puts(b"a", &entries)).unwrap();
+        let view = db.reader().view();
+        let Root::Tree(root) = view.bucket(b"a").unwrap().unwrap().value().root else { continue };
+        let page = view.state().pages.page(root).unwrap();
+        assert_eq!(page.count() as u64, count);
+        for guess in (0..=page.count()).step_by(1 + page.count() / 40).chain([usize::MAX]) {
+            for n in (0..count * 2 + 2).step_by(1 + page.count() / 40) {
+                let expected = (n % 2 == 1).then_some(n as usize / 2);
+                assert_eq!(page.find_near(&n.to_be_bytes(), guess).unwrap(), expected);
+            }
+        }
+    }
 }
 
 /// Readers on other threads see whole transactions while the writer goes on, and nothing else.

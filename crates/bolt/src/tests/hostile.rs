@@ -126,6 +126,7 @@ fn read_all(view: &View, rng: &mut SmallRng) {
                 judge(bucket.get(key));
                 judge(view.get_by_directory(key));
                 view.prefetch(key);
+                view.prefetch_entry(key);
                 judge(bucket.cursor().seek(key));
             }
         }
