@@ -104,6 +104,8 @@ pub struct Connection {
     pub(crate) open_block: Option<OpenBlock>,
     /// Highest stream the client has used.
     pub(crate) max_stream: u32,
+    /// Input was left over because of too much output, not because a frame is incomplete.
+    stopped_early: bool,
     /// The client's SETTINGS_INITIAL_WINDOW_SIZE.
     pub(crate) peer_stream_window: i64,
     pub(crate) recv_window: i64,
@@ -146,6 +148,7 @@ impl Connection {
             max_stream: 0,
             peer_stream_window: 65_535,
             recv_unacked: 0,
+            stopped_early: false,
         }
     }
 
@@ -180,16 +183,26 @@ impl Connection {
             }
             self.stage = Stage::FirstSettings;
         }
+        self.stopped_early = true;
         while self.wants_input() {
-            let Some(head) = input.get(at..at + HEAD_BYTES) else { break };
+            let Some(head) = input.get(at..at + HEAD_BYTES) else { return self.all_used(at) };
             let head = Head::parse(head.try_into().expect("nine bytes"));
             if head.len > FRAME_MAX_BYTES {
                 return Err(Error::FrameSize("frame larger than SETTINGS_MAX_FRAME_SIZE"));
             }
-            let Some(payload) = input.get(at + HEAD_BYTES..at + HEAD_BYTES + head.len) else { break };
+            let Some(payload) = input.get(at + HEAD_BYTES..at + HEAD_BYTES + head.len) else {
+                return self.all_used(at);
+            };
             at += HEAD_BYTES + head.len;
             self.frame(head, payload, sink)?;
         }
+        self.replies.abuse.check()?;
+        Ok(at)
+    }
+
+    /// Every whole frame has been taken.
+    fn all_used(&mut self, at: usize) -> Result<usize, Error> {
+        self.stopped_early = false;
         self.replies.abuse.check()?;
         Ok(at)
     }
@@ -221,9 +234,16 @@ impl Connection {
     }
 
     /// Whether input should be read: false while too much output waits for the socket. Ask again after writing some;
-    /// bytes left over from before must then be given to [`receive`](Connection::receive) even if no new ones came.
+    /// if it [`stopped_early`](Connection::stopped_early), the bytes left over must then be given to
+    /// [`receive`](Connection::receive) even if no new ones came.
     pub fn wants_input(&self) -> bool {
         self.replies.out.len() <= OUTPUT_PAUSE_BYTES
+    }
+
+    /// Whether what [`receive`](Connection::receive) left over may hold whole frames: it stopped for want of room in the
+    /// output. Otherwise giving it the same bytes again, without new ones, does nothing.
+    pub fn stopped_early(&self) -> bool {
+        self.stopped_early
     }
 
     /// What is to be written now, queued replies included up to a turn's share. Write, `advance`, ask again.

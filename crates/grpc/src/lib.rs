@@ -17,6 +17,7 @@
 //!         c.output().advance(n);                                  // between connections: after a write or two
 //!     }
 //!     if c.is_closed() { break }                                  // error, or drained after graceful_close()
+//!     // after c.stopped_early(), once c.wants_input() again: receive() the leftover before reading
 //!     // wait for: input, room in the socket while output is not empty, replies from elsewhere, c.next_wakeup()
 //!     c.on_time(now, &mut sink)?;
 //! }

@@ -161,8 +161,9 @@ fn output_nobody_takes_pauses_the_input() {
     // Paused, not dead: what it had sent meanwhile is served as soon as the socket takes output.
     let id = p.c.max_stream + 2;
     p.call(id, "/t.T/Unary", b"after");
-    assert_eq!(p.c.max_stream, id - 2);
+    assert_eq!((p.c.max_stream, p.c.stopped_early()), (id - 2, true));
     assert_eq!(p.take(id).data, prefixed(b"after"));
+    assert!(!p.c.stopped_early());
 }
 
 #[test]
