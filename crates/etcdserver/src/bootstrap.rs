@@ -181,7 +181,10 @@ impl fmt::Display for Error {
             Error::Membership(fault) => write!(f, "the database holds a record that cannot be read: {fault}"),
             Error::Record { bucket, key, reason } => {
                 let bucket = String::from_utf8_lossy(bucket.name());
-                write!(f, "the database holds a record that cannot be read: bucket {bucket}, key {key}: {reason}")
+                write!(
+                    f,
+                    "the database holds a record that cannot be read: bucket {bucket}, key {key}: {reason}"
+                )
             }
             Error::Metadata(dir) => {
                 write!(f, "the log in {} does not say which member of which cluster wrote it", dir.display())
@@ -250,7 +253,11 @@ impl From<Fault> for Error {
 const DIR_MODE: u32 = 0o700;
 
 /// Starts a member from its directory, new or not.
-pub fn bootstrap(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -> Result<Recovered, Error> {
+pub fn bootstrap(
+    disk: &Arc<dyn Disk>,
+    config: &Config,
+    options: &StorageOptions,
+) -> Result<Recovered, Error> {
     if wal::exists(&**disk, &config.wal_path())? {
         recover(disk, config, options)
     } else {
@@ -332,7 +339,8 @@ pub fn recover(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) 
         store.side_iter(bucket).map(|(key, value)| (key.clone(), value.clone())).collect()
     })?;
     if was_3_5 {
-        let covered = reconcile::Log { disk, config, records: &records, from: &from, entries: &replay.entries };
+        let covered =
+            reconcile::Log { disk, config, records: &records, from: &from, entries: &replay.entries };
         let changes = covered.reconcile(&mut cluster, restored.consistent_index, &mut report);
         report.reconciled = changes.len();
         for change in changes {
@@ -378,7 +386,7 @@ fn open_database(
     let path = config.db_path();
     let db = Db::open(disk, &path, options.db.clone())?;
     let consistent = consistent_index(&db)?;
-    let newest = records.iter().map(|record| record.index()).max().unwrap_or(0);
+    let newest = records.iter().map(walpb::Snapshot::index).max().unwrap_or(0);
     if newest <= consistent {
         return Ok(db);
     }
@@ -430,7 +438,7 @@ fn check_storage_version(store: &Store, server: Version, report: &mut Report) ->
 }
 
 fn check_cluster_version(server: Version, cluster: &Cluster) -> Result<(), Error> {
-    match cluster.version().map(|version| version.minor()) {
+    match cluster.version().map(Version::minor) {
         Some(agreed) if server.minor() < agreed => {
             Err(Error::LowerThanCluster { server: server.minor(), cluster: agreed })
         }
@@ -500,7 +508,7 @@ fn last_v2_entry(entries: &[raftpb::Entry]) -> u64 {
             && !entry.data().is_empty()
             && Envelope::parse(entry.data()).is_ok_and(|envelope| envelope.bare_v2)
     };
-    entries.iter().rev().find(is_v2).map_or(0, |entry| entry.index())
+    entries.iter().rev().find(is_v2).map_or(0, raftpb::Entry::index)
 }
 
 /// The directory that holds the database, for those who look at it from outside.

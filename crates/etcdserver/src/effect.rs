@@ -47,6 +47,10 @@ pub struct Proposal {
 
 /// What can happen to the raft lane.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "messages of peers are what there are most of; inputs are not kept"
+)]
 pub enum RaftInput {
     /// One heartbeat interval has passed.
     Tick,

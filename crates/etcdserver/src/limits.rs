@@ -82,7 +82,8 @@ const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_HARD_MAX);
 // Waiting entries are in the log too.
 const _: () = assert!(WAITING_BYTES_MAX < LOG_BYTES_HARD_MAX);
 // Catch-up entries are what remains after a cut: the cut step must be smaller, or nothing would ever remain.
-const _: () = assert!(LOG_CUT_STEP < CATCH_UP_ENTRIES_DEFAULT && CATCH_UP_ENTRIES_DEFAULT < SNAPSHOT_COUNT_DEFAULT);
+const _: () =
+    assert!(LOG_CUT_STEP < CATCH_UP_ENTRIES_DEFAULT && CATCH_UP_ENTRIES_DEFAULT < SNAPSHOT_COUNT_DEFAULT);
 // Sweeps keep the revoke rate.
 const _: () = assert!(LEASE_REVOKES_PER_SWEEP as u64 * (SECOND / LEASE_SWEEP_NS) <= LEASE_REVOKES_PER_SECOND);
 // Spread leases leave room in the revoke rate for ordinary ones.

@@ -56,7 +56,12 @@ pub fn contents(cluster: &Cluster, index: u64, term: u64) -> raftpb::Snapshot {
 }
 
 /// Steps 2 to 4. Step 1 has happened: the database durably holds `snapshot.index`.
-pub fn save(disk: &dyn Disk, snap_dir: &Path, wal: &mut Wal, snapshot: &LocalSnapshot) -> Result<(), wal::Error> {
+pub fn save(
+    disk: &dyn Disk,
+    snap_dir: &Path,
+    wal: &mut Wal,
+    snapshot: &LocalSnapshot,
+) -> Result<(), wal::Error> {
     wal::snap::save(disk, snap_dir, &snapshot.file)?;
     wal.save_snapshot(&record(&snapshot.file))?;
     wal.release_to(snapshot.index);
@@ -75,8 +80,8 @@ pub fn append(disk: &dyn Disk, snap_dir: &Path, wal: &mut Wal, append: &Append) 
 fn record(snapshot: &raftpb::Snapshot) -> walpb::Snapshot {
     let metadata = snapshot.metadata.as_ref();
     walpb::Snapshot {
-        index: Some(metadata.map_or(0, |m| m.index())),
-        term: Some(metadata.map_or(0, |m| m.term())),
+        index: Some(metadata.map_or(0, raftpb::SnapshotMetadata::index)),
+        term: Some(metadata.map_or(0, raftpb::SnapshotMetadata::term)),
         conf_state: Some(metadata.and_then(|m| m.conf_state.clone()).unwrap_or_default()),
     }
 }

@@ -1,6 +1,6 @@
 //! Which version a cluster agrees on, and which one the database has.
 
-use api::version::{MIN_CLUSTER, Version};
+use api::version::{MIN_CLUSTER, Minor, Version};
 use mvcc::schema::{self, Bucket, Detected, StorageVersion};
 
 use crate::effect::ClusterVersions;
@@ -13,9 +13,9 @@ use crate::side::SideChange;
 ///   servers.
 /// - Else it only rises, to the lowest server version.
 pub fn next_cluster_version(versions: &ClusterVersions) -> Option<Version> {
-    let lowest = versions.lowest_server.map(|version| version.minor());
+    let lowest = versions.lowest_server.map(Version::minor);
     let Some(current) = versions.cluster else {
-        return Some(lowest.map_or(MIN_CLUSTER, |minor| minor.cluster()));
+        return Some(lowest.map_or(MIN_CLUSTER, Minor::cluster));
     };
     let lowest = lowest?;
     if let Some(target) = versions.downgrade {
@@ -57,7 +57,6 @@ pub fn storage_change(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::version::Minor;
 
     #[test]
     fn the_database_follows_the_cluster() {
@@ -74,9 +73,17 @@ mod tests {
         assert_eq!(change(Detected::Unknown, 2, Some(0), true), None, "3.0.0 stands for undecided");
         assert_eq!(change(known(StorageVersion::V3_5), 2, Some(5), true), None);
         assert_eq!(change(known(StorageVersion::V3_5), 2, Some(6), false), text("3.6.0"));
-        assert_eq!(change(known(StorageVersion::V3_7), 2, Some(6), false), None, "entries of 3.7 stand in the log");
+        assert_eq!(
+            change(known(StorageVersion::V3_7), 2, Some(6), false),
+            None,
+            "entries of 3.7 stand in the log"
+        );
         assert_eq!(change(known(StorageVersion::V3_7), 2, Some(6), true), text("3.6.0"));
-        assert_eq!(change(known(StorageVersion::V3_6), 2, Some(5), true), Some(None), "3.5 knows no such key");
+        assert_eq!(
+            change(known(StorageVersion::V3_6), 2, Some(5), true),
+            Some(None),
+            "3.5 knows no such key"
+        );
         assert_eq!(change(Detected::Newer("3.8.0".to_owned()), 2, Some(7), true), None);
         assert_eq!(change(known(StorageVersion::V3_5), 2, Some(4), true), None);
     }
@@ -112,7 +119,11 @@ mod tests {
         assert_eq!(of(Some(7), Some(7), Some(6)).as_deref(), Some("3.6.0"));
         assert_eq!(of(Some(6), Some(7), Some(6)), None, "done");
         assert_eq!(of(Some(7), Some(7), Some(5)), None, "too far");
-        assert_eq!(of(Some(7), Some(6), Some(6)), None, "a server is there already, so the job began elsewhere");
+        assert_eq!(
+            of(Some(7), Some(6), Some(6)),
+            None,
+            "a server is there already, so the job began elsewhere"
+        );
         assert_eq!(of(Some(6), Some(7), None).as_deref(), Some("3.7.0"), "cancelled: up again");
     }
 }

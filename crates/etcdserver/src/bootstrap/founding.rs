@@ -49,10 +49,12 @@ pub fn check_founding(config: &Config) -> Result<Founding, Error> {
     }
     check_advertised(config, own)?;
     let token = &config.initial_cluster_token;
-    let mut members: Vec<Member> = by_name.iter().map(|(name, urls)| Member::founder(name, urls, token)).collect();
+    let mut members: Vec<Member> =
+        by_name.iter().map(|(name, urls)| Member::founder(name, urls, token)).collect();
     let local_id = ids::member_id(own, token, None);
     members.sort_by_key(|member| member.id);
-    if members.windows(2).any(|pair| pair[0].id == pair[1].id) || members.iter().any(|member| member.id == 0) {
+    if members.windows(2).any(|pair| pair[0].id == pair[1].id) || members.iter().any(|member| member.id == 0)
+    {
         return Err(Error::Founding("member exists with identical ID".to_owned()));
     }
     let cluster_id = ids::cluster_id(members.iter().map(|member| member.id));
@@ -105,10 +107,7 @@ impl Founding {
 
     /// Writes the entries that every founder writes for itself: one per member in the order of ids, term 1, all
     /// committed.
-    pub(super) fn write(
-        &self,
-        wal: &mut Wal,
-    ) -> Result<(Vec<raftpb::Entry>, raftpb::HardState), Error> {
+    pub(super) fn write(&self, wal: &mut Wal) -> Result<(Vec<raftpb::Entry>, raftpb::HardState), Error> {
         let mut entries = Vec::with_capacity(self.members.len());
         for (member, index) in self.members.iter().zip(1..) {
             let context = ConfContext { member: member.clone(), is_promote: false }.to_json();

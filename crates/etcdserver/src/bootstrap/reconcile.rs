@@ -31,7 +31,12 @@ pub(super) struct Log<'a> {
 
 impl Log<'_> {
     /// Puts `cluster` right, and tells what the database needs for it.
-    pub(super) fn reconcile(&self, cluster: &mut Cluster, applied: u64, report: &mut Report) -> Vec<SideChange> {
+    pub(super) fn reconcile(
+        &self,
+        cluster: &mut Cluster,
+        applied: u64,
+        report: &mut Report,
+    ) -> Vec<SideChange> {
         let Some(mut truth) = self.base(applied, report) else {
             report.warnings.push(
                 "neither a snapshot file nor the whole log is left to check the members in the database against"
@@ -40,11 +45,15 @@ impl Log<'_> {
             return Vec::new();
         };
         if truth.has_user_content {
-            report.warnings.push("the v2 store holds data of v2 clients, which nobody serves any more".to_owned());
+            report
+                .warnings
+                .push("the v2 store holds data of v2 clients, which nobody serves any more".to_owned());
         }
         if truth.members.is_empty() && applied > 0 {
             // A member that joined and has a snapshot of somebody else's making knows at least itself.
-            report.warnings.push("the snapshot file knows no members; those in the database are kept".to_owned());
+            report
+                .warnings
+                .push("the snapshot file knows no members; those in the database are kept".to_owned());
             return Vec::new();
         }
         // The version in the database is newer when both are there: it was written by the same entries.

@@ -115,7 +115,8 @@ impl Cluster {
         }
         for (key, value) in read(Bucket::Cluster) {
             if &key[..] == schema::CLUSTER_VERSION {
-                cluster.version = parse_version(&value).map_err(|reason| fault(Bucket::Cluster, &key, reason))?;
+                cluster.version =
+                    parse_version(&value).map_err(|reason| fault(Bucket::Cluster, &key, reason))?;
             } else if &key[..] == schema::DOWNGRADE {
                 cluster.downgrade =
                     parse_downgrade(&value).map_err(|reason| fault(Bucket::Cluster, &key, reason))?;
@@ -195,7 +196,8 @@ impl Cluster {
             return Err(ErrorCode::MemberNotFound);
         }
         // An unknown type is nothing that any etcd proposes, and must not be taken for type 0.
-        let kind = ConfChangeType::try_from(change.r#type.unwrap_or(0)).map_err(|_| ErrorCode::MemberNotFound)?;
+        let kind =
+            ConfChangeType::try_from(change.r#type.unwrap_or(0)).map_err(|_| ErrorCode::MemberNotFound)?;
         if kind == ConfChangeType::ConfChangeRemoveNode {
             return self.remove(id);
         }
@@ -214,7 +216,11 @@ impl Cluster {
         }
     }
 
-    fn add(&mut self, member: Member, max_learners: usize) -> Result<(ConfEffect, Vec<SideChange>), ErrorCode> {
+    fn add(
+        &mut self,
+        member: Member,
+        max_learners: usize,
+    ) -> Result<(ConfEffect, Vec<SideChange>), ErrorCode> {
         if self.members.contains_key(&member.id) {
             return Err(ErrorCode::MemberExist);
         }
@@ -238,7 +244,11 @@ impl Cluster {
         Ok((ConfEffect::Promoted(id), vec![put_member(member)]))
     }
 
-    fn update(&mut self, id: u64, peer_urls: Vec<String>) -> Result<(ConfEffect, Vec<SideChange>), ErrorCode> {
+    fn update(
+        &mut self,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> Result<(ConfEffect, Vec<SideChange>), ErrorCode> {
         if !self.members.contains_key(&id) {
             return Err(ErrorCode::MemberNotFound);
         }
@@ -251,6 +261,12 @@ impl Cluster {
     }
 
     fn remove(&mut self, id: u64) -> Result<(ConfEffect, Vec<SideChange>), ErrorCode> {
+        let member = self.members.get(&id).ok_or(ErrorCode::MemberNotFound)?;
+        // Raft cannot be without voters. Go checks this before it proposes, if asked to, and panics here otherwise;
+        // so no Go member can be alive behind such an entry, and refusing it makes nobody differ.
+        if !member.is_learner && self.members().filter(|member| !member.is_learner).count() == 1 {
+            return Err(ErrorCode::MemberNotEnoughStarted);
+        }
         let member = self.members.remove(&id).ok_or(ErrorCode::MemberNotFound)?;
         self.removed.insert(id);
         let key = Bytes::from(ids::hex(id).to_string());
@@ -262,7 +278,9 @@ impl Cluster {
     }
 
     fn owner_of(&self, peer_url: &str) -> Option<u64> {
-        self.members().find(|member| member.peer_urls.iter().any(|url| url == peer_url)).map(|member| member.id)
+        self.members()
+            .find(|member| member.peer_urls.iter().any(|url| url == peer_url))
+            .map(|member| member.id)
     }
 
     /// A member published its name and client URLs. One that was removed meanwhile changes nothing.
@@ -341,7 +359,7 @@ impl Cluster {
     /// Strict reconfiguration: whether a learner may become a voter; it counts as started.
     pub fn may_promote(&self) -> bool {
         let (started, voters) = self.started_voters(None);
-        started + 1 > (voters + 1) / 2
+        started + 1 > voters.div_ceil(2)
     }
 
     fn started_voters(&self, without: Option<u64>) -> (usize, usize) {

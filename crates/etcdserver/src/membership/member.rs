@@ -26,7 +26,12 @@ impl Member {
     pub fn founder(name: &str, peer_urls: &[String], token: &str) -> Member {
         let mut peer_urls = peer_urls.to_vec();
         peer_urls.sort();
-        Member { id: ids::member_id(&peer_urls, token, None), peer_urls, name: name.to_owned(), ..Member::default() }
+        Member {
+            id: ids::member_id(&peer_urls, token, None),
+            peer_urls,
+            name: name.to_owned(),
+            ..Member::default()
+        }
     }
 
     /// Whether it has published itself.

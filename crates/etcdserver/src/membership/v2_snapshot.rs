@@ -99,7 +99,8 @@ impl V2Membership {
             found.removed.insert(ids::parse_hex(name).map_err(|e| format!("removed member {name:?}: {e}"))?);
         }
         if let Some(version) = cluster.child("version").filter(|node| !node.value.is_empty()) {
-            found.version = Some(version.value.parse().map_err(|e: api::version::NotAVersion| e.to_string())?);
+            found.version =
+                Some(version.value.parse().map_err(|e: api::version::NotAVersion| e.to_string())?);
         }
         Ok(found)
     }
@@ -312,7 +313,8 @@ mod tests {
     #[test]
     fn learners_and_unpublished_members_survive() {
         let mut tree = sample();
-        let learner = Member { id: 9, peer_urls: vec!["http://c:1".to_owned()], is_learner: true, ..Member::default() };
+        let learner =
+            Member { id: 9, peer_urls: vec!["http://c:1".to_owned()], is_learner: true, ..Member::default() };
         tree.members.insert(9, learner);
         tree.version = None;
         tree.removed.clear();
@@ -353,7 +355,10 @@ mod tests {
         context.is_promote = true;
         tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &context));
         let five = &tree.members[&5];
-        assert_eq!((five.is_learner, five.name.as_str(), &five.peer_urls[0][..]), (false, "five", "http://b:1"));
+        assert_eq!(
+            (five.is_learner, five.name.as_str(), &five.peer_urls[0][..]),
+            (false, "five", "http://b:1")
+        );
         tree.replay_conf_change(&change(ConfChangeType::ConfChangeRemoveNode, &context));
         context.is_promote = false;
         tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &context));

@@ -119,7 +119,11 @@ fn check_shape(m: &raftpb::Message, msg_type: eraftpb::MessageType) -> Result<()
         MsgReadIndexResp if m.entries.len() != 1 => Err(Dropped::Entries),
         MsgSnapshot => {
             let metadata = m.snapshot.as_ref().and_then(|s| s.metadata.as_ref());
-            if metadata.is_none_or(|metadata| metadata.index() == 0) { Err(Dropped::NoSnapshot) } else { Ok(()) }
+            if metadata.is_none_or(|metadata| metadata.index() == 0) {
+                Err(Dropped::NoSnapshot)
+            } else {
+                Ok(())
+            }
         }
         MsgAppend => {
             let mut before = (m.index(), m.log_term());
@@ -183,7 +187,9 @@ pub(crate) fn entry_out(entry: eraftpb::Entry) -> raftpb::Entry {
     let (r#type, data) = match entry.entry_type {
         eraftpb::EntryType::EntryNormal => (None, entry.data),
         eraftpb::EntryType::EntryConfChange => (Some(1), entry.context),
-        eraftpb::EntryType::EntryConfChangeV2 => panic!("raft made a joint membership change, entry {}", entry.index),
+        eraftpb::EntryType::EntryConfChangeV2 => {
+            panic!("raft made a joint membership change, entry {}", entry.index)
+        }
     };
     raftpb::Entry {
         term: set(entry.term),
@@ -321,7 +327,12 @@ pub fn encode_conf_change(change: &raftpb::ConfChange) -> Bytes {
 
 /// The data of a normal entry: an `InternalRaftRequest` with one request, which is spliced in as it is, and a
 /// header. Fields ascend, as Go's encoder writes them; the header has number 100.
-pub(crate) fn encode_request(id: u64, identity: Option<&crate::effect::Identity>, field: u32, body: &[u8]) -> Bytes {
+pub(crate) fn encode_request(
+    id: u64,
+    identity: Option<&crate::effect::Identity>,
+    field: u32,
+    body: &[u8],
+) -> Bytes {
     let mut header = Vec::with_capacity(24);
     header.put_u8(0x08);
     encode_varint(id, &mut header);

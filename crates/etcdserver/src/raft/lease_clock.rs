@@ -88,7 +88,8 @@ impl LeaseClock {
                 freed
             }
             LeaseChange::Granted { id, ttl, remaining } => {
-                let lease = Lease { ttl, remaining, deadline_ns: u64::MAX, queued_ns: u64::MAX, checkpoint_ns: 0 };
+                let lease =
+                    Lease { ttl, remaining, deadline_ns: u64::MAX, queued_ns: u64::MAX, checkpoint_ns: 0 };
                 self.leases.insert(id, lease);
                 if self.primary {
                     self.set_deadline(now_ns, id, 0);
@@ -134,7 +135,8 @@ impl LeaseClock {
     /// Lets no more than a bounded number of leases end within any second, by giving the later ones more time: else
     /// all leases granted before the change of leader would end at once and use up the rate of revokes.
     fn spread(&mut self) {
-        let mut order: Vec<(u64, i64)> = self.leases.iter().map(|(id, lease)| (lease.deadline_ns, *id)).collect();
+        let mut order: Vec<(u64, i64)> =
+            self.leases.iter().map(|(id, lease)| (lease.deadline_ns, *id)).collect();
         order.sort_unstable();
         for i in LEASE_SPREAD_PER_SECOND..order.len() {
             let earliest = order[i - LEASE_SPREAD_PER_SECOND].0.saturating_add(SECOND);

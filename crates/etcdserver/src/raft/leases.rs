@@ -86,7 +86,8 @@ impl Node {
     /// Leases are gone: keepalives that waited for that are answered with no time.
     pub(super) fn answer_gone(&mut self, renewals: Vec<Renewal>) {
         if !renewals.is_empty() {
-            self.effects.push(RaftEffect::Renewed(renewals.into_iter().map(|renewal| (renewal, 0)).collect()));
+            self.effects
+                .push(RaftEffect::Renewed(renewals.into_iter().map(|renewal| (renewal, 0)).collect()));
         }
     }
 

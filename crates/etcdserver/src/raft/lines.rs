@@ -95,7 +95,9 @@ impl Lines {
         self.info(match (before, after) {
             (0, after) => format!("raft.node: {id:x} elected leader {after:x} at term {term}"),
             (before, 0) => format!("raft.node: {id:x} lost leader {before:x} at term {term}"),
-            (before, after) => format!("raft.node: {id:x} changed leader from {before:x} to {after:x} at term {term}"),
+            (before, after) => {
+                format!("raft.node: {id:x} changed leader from {before:x} to {after:x} at term {term}")
+            }
         });
     }
 
@@ -171,7 +173,9 @@ impl Lines {
         }
         if let Some([index]) = numbers_after(text, "found conflict at index ") {
             let (own, theirs) = (kv.get("existing term"), kv.get("conflicting term"));
-            return Some(format!("found conflict at index {index} [existing term: {own}, conflicting term: {theirs}]"));
+            return Some(format!(
+                "found conflict at index {index} [existing term: {own}, conflicting term: {theirs}]"
+            ));
         }
         if text.starts_with("log [committed=") && text.contains("starts to restore snapshot") {
             return Some(text.to_owned());
@@ -352,7 +356,12 @@ mod tests {
                   "type" => ?raft::eraftpb::MessageType::MsgRequestPreVoteResponse, "term" => 4);
             info!(l, "broadcasting vote request"; "type" => ?raft::eraftpb::MessageType::MsgRequestVote, "term" => 4,
                   "log_term" => 1, "log_index" => 3, "to" => ?[255u64, 16]);
-            info!(l, "[term {term}] starts to transfer leadership to {lead_transferee}", term = 10, lead_transferee = 255);
+            info!(
+                l,
+                "[term {term}] starts to transfer leadership to {lead_transferee}",
+                term = 10,
+                lead_transferee = 255
+            );
             warn!(l, "stepped down to follower since quorum is not active");
             info!(l, "nobody knows this");
             slog::debug!(l, "became leader at term 9");

@@ -58,7 +58,11 @@ impl Log {
     /// Adds entries; those with an index that is already taken replace it and all that follows.
     pub(crate) fn append(&mut self, entries: &[Entry]) {
         let Some(start) = entries.first().map(|entry| entry.index) else { return };
-        assert!(start >= self.first, "raft log: entry {start} lies before the log, which starts at {}", self.first);
+        assert!(
+            start >= self.first,
+            "raft log: entry {start} lies before the log, which starts at {}",
+            self.first
+        );
         assert!(start <= self.last() + 1, "raft log: gap between {} and {start}", self.last());
         while self.last() >= start {
             let entry = self.entries.pop_back().expect("an entry at or above start");
@@ -145,7 +149,11 @@ impl Storage for Log {
         if low < self.first {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last() + 1, "raft log: entries up to {high} asked for, {} is the last", self.last());
+        assert!(
+            high <= self.last() + 1,
+            "raft log: entries up to {high} asked for, {} is the last",
+            self.last()
+        );
         let max_size = max_size.into().unwrap_or(u64::MAX);
         let (from, to) = ((low - self.first) as usize, (high - self.first) as usize);
         let mut size = 0u64;

@@ -9,10 +9,8 @@
 //!    with it, its whole log at once.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
 use api::ids::RequestIds;
-use api::raftpb;
 use raft::{RawNode, StateRole, eraftpb};
 
 use super::announce::Announce;
@@ -24,126 +22,12 @@ use super::log::Log;
 use super::propose::Proposals;
 use super::reads::Reads;
 use super::ready::{Handover, Held};
+use super::start::{Error, Role, Start, Status, build_log};
 use super::timeouts::Timeouts;
 use crate::config::Config;
-use crate::effect::{ConfApplied, RaftEffect, RaftInput, RoleChange};
+use crate::effect::{RaftEffect, RaftInput, RoleChange};
 use crate::limits;
 use crate::now::{MILLISECOND, Now};
-
-/// What a member's raft starts from.
-#[derive(Clone, Debug, Default)]
-pub struct Start {
-    /// This member.
-    pub id: u64,
-    /// Index and term of the entry before the first of `entries`.
-    pub log_start: (u64, u64),
-    /// The log.
-    pub entries: Vec<raftpb::Entry>,
-    /// Term, vote and commit as the log has them.
-    pub hard_state: raftpb::HardState,
-    /// Voters and learners at `applied`.
-    pub conf_state: raftpb::ConfState,
-    /// The last entry whose effects the database holds.
-    pub applied: u64,
-    /// Leases at `applied`: id, granted seconds, seconds left at the last checkpoint.
-    pub leases: Vec<(i64, i64, i64)>,
-    /// Index of the newest snapshot on disk.
-    pub disk_snapshot: u64,
-    /// Once this index is applied a snapshot on disk must cover it, however few entries there are; 0 for none.
-    pub snapshot_wanted_at: u64,
-}
-
-/// A state that a member cannot go on from. The process must end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// Something is committed that this member's log does not have, though it once said it had.
-    CommitOutOfRange {
-        /// What is committed.
-        commit: u64,
-        /// The last entry here.
-        last: u64,
-    },
-    /// The database is ahead of the log.
-    AppliedOutOfRange {
-        /// The database's consistent index.
-        applied: u64,
-        /// The last entry here.
-        last: u64,
-    },
-    /// The log starts after the entry that the database needs next.
-    Gap {
-        /// The database's consistent index.
-        applied: u64,
-        /// The first entry here.
-        first: u64,
-    },
-    /// An entry of the log cannot be understood.
-    Entry {
-        /// Its index.
-        index: u64,
-        /// What is wrong with it.
-        reason: Dropped,
-    },
-    /// The settings are refused by the raft library.
-    Settings(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::CommitOutOfRange { commit, last } => write!(
-                f,
-                "tocommit({commit}) is out of range [lastIndex({last})]. Was the raft log corrupted, truncated, or lost?"
-            ),
-            Error::AppliedOutOfRange { applied, last } => write!(
-                f,
-                "applied({applied}) is out of range [lastIndex({last})]. Was the raft log corrupted, truncated, or lost?"
-            ),
-            Error::Gap { applied, first } => write!(
-                f,
-                "first index of committed entry[{first}] should <= applied index[{applied}] + 1: the log before it is gone"
-            ),
-            Error::Entry { index, reason } => write!(f, "raft log entry {index}: {reason}"),
-            Error::Settings(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// A member's part in the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Takes entries from a leader.
-    Follower,
-    /// Asks whether it could win an election.
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Gives out entries.
-    Leader,
-}
-
-/// What raft knows, for those who ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// This member's part.
-    pub role: Role,
-    /// Current term.
-    pub term: u64,
-    /// Leader, 0 when none is known.
-    pub leader: u64,
-    /// Last committed entry.
-    pub committed: u64,
-    /// Last applied entry.
-    pub applied: u64,
-    /// Last entry of the log.
-    pub last_index: u64,
-    /// Voters, ascending.
-    pub voters: Vec<u64>,
-    /// Learners, ascending.
-    pub learners: Vec<u64>,
-}
 
 /// The raft lane of one member.
 pub struct Node {
@@ -184,6 +68,7 @@ pub struct Node {
     pub(super) last_tick_ns: u64,
     /// Since when this leader, after a pause, does not know whether it still leads.
     pub(super) unconfirmed_since_ns: Option<u64>,
+    pause_noticed_ns: u64,
     /// A lone voter elects itself without waiting, once.
     eager: bool,
     /// Index of the newest snapshot on disk, and whether another is under way or wanted out of turn.
@@ -203,19 +88,8 @@ impl Node {
     pub fn new(config: &Config, start: Start, now: Now) -> Result<Node, Error> {
         let log = build_log(&start)?;
         let lines = Lines::new(start.id);
-        let raft_config = raft::Config {
-            id: start.id,
-            election_tick: config.election_ticks(),
-            heartbeat_tick: 1,
-            applied: start.applied,
-            max_size_per_msg: limits::RAFT_MESSAGE_BYTES_MAX,
-            max_inflight_msgs: limits::RAFT_INFLIGHT_MAX,
-            check_quorum: true,
-            pre_vote: config.pre_vote,
-            max_committed_size_per_ready: limits::RAFT_MESSAGE_BYTES_MAX,
-            ..raft::Config::default()
-        };
-        let raft = RawNode::new(&raft_config, log, &lines.logger()).map_err(|e| Error::Settings(e.to_string()))?;
+        let raft = RawNode::new(&raft_config(config, &start), log, &lines.logger())
+            .map_err(|error| Error::Settings(error.to_string()))?;
         let mut leases = LeaseClock::new(config.lease_checkpoint, config.request_timeout_ns());
         for (id, ttl, remaining) in start.leases {
             leases.change(now.mono_ns, crate::effect::LeaseChange::Granted { id, ttl, remaining });
@@ -257,6 +131,7 @@ impl Node {
             leader_since_ns: 0,
             last_tick_ns: now.mono_ns,
             unconfirmed_since_ns: None,
+            pause_noticed_ns: 0,
             eager: true,
             disk_snapshot: start.disk_snapshot,
             snapshot_under_way: false,
@@ -430,7 +305,7 @@ impl Node {
 
     /// Whether the crate may start a campaign now. It looks through the entries that are not applied, which are gone
     /// while a snapshot waits to be applied; and a lone voter wins at once, with a log it takes for durable.
-    fn may_campaign(&self) -> bool {
+    pub(super) fn may_campaign(&self) -> bool {
         let raft = &self.raft.raft;
         raft.state == StateRole::Leader
             || (raft.raft_log.applied + 1 >= self.raft.store().first()
@@ -459,8 +334,11 @@ impl Node {
 
     /// A leader whose ticks stood still cannot know whether it was replaced meanwhile.
     fn notice_pause(&mut self) {
-        let late = self.now.mono_ns.saturating_sub(self.last_tick_ns) > limits::LATE_TICKS * self.heartbeat_ns;
-        if late && self.role.is_leader && !self.is_lone_voter() && self.unconfirmed_since_ns.is_none() {
+        // Once per stretch without a tick: else every step in it would ask for another confirmation.
+        let known_ns = self.last_tick_ns.max(self.pause_noticed_ns);
+        let late = self.now.mono_ns.saturating_sub(known_ns) > limits::LATE_TICKS * self.heartbeat_ns;
+        if late && self.role.is_leader && !self.is_lone_voter() {
+            self.pause_noticed_ns = self.now.mono_ns;
             self.unconfirmed_since_ns = Some(self.now.mono_ns);
         }
     }
@@ -543,148 +421,20 @@ impl Node {
             self.raft.read_index(context.to_be_bytes().to_vec());
         }
     }
-
-    fn message(&mut self, message: raftpb::Message) -> Result<(), Error> {
-        let message = match convert::message_in(self.id, message) {
-            Ok(message) => message,
-            Err(reason) => {
-                self.drop_message(reason);
-                return Ok(());
-            }
-        };
-        let raft = &self.raft.raft;
-        match message.msg_type {
-            eraftpb::MessageType::MsgHeartbeat
-                if message.term >= raft.term && message.commit > raft.raft_log.last_index() =>
-            {
-                // The leader never tells more than this member has acknowledged: the log has lost entries.
-                return Err(Error::CommitOutOfRange { commit: message.commit, last: raft.raft_log.last_index() });
-            }
-            // A lone voter has no leader that could ask it to take over.
-            eraftpb::MessageType::MsgTimeoutNow if self.is_lone_voter() || !self.may_campaign() => return Ok(()),
-            eraftpb::MessageType::MsgAppend
-                if !message.entries.is_empty() && self.raft.store().bytes() > limits::LOG_BYTES_HARD_MAX =>
-            {
-                return Ok(());
-            }
-            eraftpb::MessageType::MsgReadIndex if raft.state == StateRole::Leader => {
-                if !raft.commit_to_current_term() {
-                    if self.early_reads.len() < limits::EARLY_READS_MAX {
-                        self.early_reads.push(message);
-                    }
-                    return Ok(());
-                }
-                if raft.pending_read_count() >= limits::FOLLOWER_ROUNDS_MAX {
-                    return Ok(());
-                }
-            }
-            _ => {}
-        }
-        self.raft_step(message);
-        Ok(())
-    }
-
-    fn drop_message(&mut self, reason: Dropped) {
-        self.dropped.0 += 1;
-        self.dropped.1 = Some(reason);
-    }
-
-    /// Errors are of no interest: a local message type, which was dropped before, an answer of somebody who is no
-    /// peer (any more), or a proposal that has no leader, whose sender notices by time.
-    pub(super) fn raft_step(&mut self, message: eraftpb::Message) {
-        let _ = self.raft.step(message);
-        self.timeouts.pin(&mut self.raft);
-    }
-
-    fn start_reads(&mut self) {
-        if self.unconfirmed_since_ns.is_some() {
-            // Again and again: a round may have begun before the pause, or come to nothing.
-            self.reads.want_confirmation();
-        }
-        if let Some(context) = self.reads.start(self.now.mono_ns, || self.ids.next()) {
-            self.raft.read_index(context.to_be_bytes().to_vec());
-        }
-    }
-
-    fn ask_late_reads_again(&mut self) {
-        let late = self.reads.take_late(self.now.mono_ns, self.timeout_ns);
-        self.refuse(late, api::error::ErrorCode::Timeout);
-        if let Some(context) = self.reads.again(self.now.mono_ns, false, || self.ids.next()) {
-            self.raft.read_index(context.to_be_bytes().to_vec());
-        }
-    }
-
-    /// Raft follows a membership change, and must arrive where membership is.
-    fn conf_applied(&mut self, applied: ConfApplied) {
-        if applied.index < self.raft.store().first() {
-            // The leader's snapshot, with a later configuration, arrived while apply was on its way here.
-            self.effects.push(RaftEffect::ConfChanged(applied));
-            return;
-        }
-        let state = match convert::conf_change_in(&applied.change) {
-            Some(change) => self.raft.apply_conf_change(&change).unwrap_or_else(|error| {
-                panic!("raft refuses the membership change of entry {}: {error}", applied.index)
-            }),
-            None => self.raft.raft.prs().conf().to_conf_state(),
-        };
-        let told = convert::conf_state_out(&state);
-        assert!(
-            told.voters == applied.voters && told.learners == applied.learners,
-            "entry {}: raft has voters {:x?} and learners {:x?}, membership has {:x?} and {:x?}",
-            applied.index,
-            told.voters,
-            told.learners,
-            applied.voters,
-            applied.learners,
-        );
-        self.lines.conf_state(&state);
-        self.raft.mut_store().set_conf_state(state);
-        self.effects.push(RaftEffect::ConfChanged(applied));
-    }
-
-    fn transfer_leader(&mut self, to: u64) {
-        let to = if to == 0 { self.best_successor().unwrap_or(0) } else { to };
-        if to != 0 {
-            self.raft.transfer_leader(to);
-        }
-    }
-
-    /// The voter whose log is longest among those heard of lately.
-    pub(super) fn best_successor(&self) -> Option<u64> {
-        let prs = self.raft.raft.prs();
-        let voters = prs.conf().to_conf_state().voters;
-        let mut others: Vec<u64> = voters.into_iter().filter(|id| *id != self.id).collect();
-        others.sort_unstable();
-        others
-            .into_iter()
-            .filter_map(|id| prs.get(id).filter(|progress| progress.recent_active).map(|p| (p.matched, id)))
-            .max_by_key(|(matched, id)| (*matched, std::cmp::Reverse(*id)))
-            .map(|(_, id)| id)
-    }
 }
 
-fn build_log(start: &Start) -> Result<Log, Error> {
-    let (index, term) = start.log_start;
-    let mut entries = Vec::with_capacity(start.entries.len());
-    for entry in &start.entries {
-        let at = entry.index();
-        entries.push(convert::entry_in(entry.clone()).map_err(|reason| Error::Entry { index: at, reason })?);
+/// etcd's settings of raft. What the crate has beyond them stays off.
+fn raft_config(config: &Config, start: &Start) -> raft::Config {
+    raft::Config {
+        id: start.id,
+        election_tick: config.election_ticks(),
+        heartbeat_tick: 1,
+        applied: start.applied,
+        max_size_per_msg: limits::RAFT_MESSAGE_BYTES_MAX,
+        max_inflight_msgs: limits::RAFT_INFLIGHT_MAX,
+        check_quorum: true,
+        pre_vote: config.pre_vote,
+        max_committed_size_per_ready: limits::RAFT_MESSAGE_BYTES_MAX,
+        ..raft::Config::default()
     }
-    let mut hard_state = convert::hard_state_in(&start.hard_state);
-    // The database may be ahead of the recorded commit: commits are not synced, applied entries are.
-    hard_state.commit = hard_state.commit.max(start.applied).max(index);
-    let last = entries.last().map_or(index, |entry| entry.index);
-    if start.applied > last {
-        return Err(Error::AppliedOutOfRange { applied: start.applied, last });
-    }
-    if start.applied < index {
-        return Err(Error::Gap { applied: start.applied, first: index + 1 });
-    }
-    if hard_state.commit > last {
-        return Err(Error::CommitOutOfRange { commit: hard_state.commit, last });
-    }
-    let mut log = Log::new(index, term, hard_state, convert::conf_state_in(&start.conf_state));
-    log.append(&entries);
-    log.set_applied(start.applied);
-    Ok(log)
 }

@@ -81,7 +81,8 @@ impl Node {
                 continue;
             }
             let id = self.ids.next();
-            let data = convert::encode_request(id, proposal.identity.as_deref(), proposal.field, &proposal.body);
+            let data =
+                convert::encode_request(id, proposal.identity.as_deref(), proposal.field, &proposal.body);
             match proposal.reply_to {
                 Some(reply_to) if data.len() > self.proposals.max_request_bytes => too_large.push(reply_to),
                 Some(reply_to) if !self.proposals.waiting.has_room(data.len()) => too_many.push(reply_to),
@@ -129,7 +130,9 @@ impl Node {
         change.id = Some(id);
         let data = convert::encode_conf_change(&change);
         if let Some(reply_to) = reply_to {
-            if self.proposals.conf_queue.len() >= CONF_QUEUE_MAX || !self.proposals.waiting.has_room(data.len()) {
+            if self.proposals.conf_queue.len() >= CONF_QUEUE_MAX
+                || !self.proposals.waiting.has_room(data.len())
+            {
                 self.refuse(vec![reply_to], ErrorCode::TooManyRequests);
                 return;
             }
@@ -228,11 +231,9 @@ impl Node {
         let timeout_ns = self.timeout_ns;
         let mut own_gone = 0;
         let waiting = &self.proposals.waiting;
-        let keep = |parked: &Parked| {
-            match parked.origin {
-                Origin::Client => waiting.contains(parked.id),
-                Origin::Own | Origin::OwnLog => now_ns.saturating_sub(parked.since_ns) < timeout_ns,
-            }
+        let keep = |parked: &Parked| match parked.origin {
+            Origin::Client => waiting.contains(parked.id),
+            Origin::Own | Origin::OwnLog => now_ns.saturating_sub(parked.since_ns) < timeout_ns,
         };
         self.proposals.conf_queue.retain(keep);
         self.proposals.parked.retain(|parked| {

@@ -180,8 +180,12 @@ impl Node {
             bytes += cost(&entry);
             committed.entries.push(convert::entry_out(entry));
         }
-        let snapshot_index = committed.snapshot.as_ref().and_then(|s| s.metadata.as_ref()).map(|m| m.index());
-        if let Some(last) = committed.entries.last().map(|entry| entry.index()).or(snapshot_index) {
+        let snapshot_index = committed
+            .snapshot
+            .as_ref()
+            .and_then(|s| s.metadata.as_ref())
+            .map(raftpb::SnapshotMetadata::index);
+        if let Some(last) = committed.entries.last().map(raftpb::Entry::index).or(snapshot_index) {
             self.handover.handed.push_back((last, bytes));
             self.handover.handed_bytes += bytes;
             self.effects.push(RaftEffect::Apply(committed));
@@ -262,7 +266,8 @@ impl Node {
     /// A leader whose log lane does not come back hands leadership away: it could not commit anything anyway.
     pub(super) fn check_log_stall(&mut self) {
         let limit = limits::STALL_ELECTIONS * self.election_ns;
-        let stalled = self.held.front().is_some_and(|held| self.now.mono_ns.saturating_sub(held.since_ns) > limit);
+        let stalled =
+            self.held.front().is_some_and(|held| self.now.mono_ns.saturating_sub(held.since_ns) > limit);
         if stalled
             && self.role.is_leader
             && !self.is_lone_voter()

@@ -50,7 +50,10 @@ pub(super) fn options() -> StorageOptions {
 
 impl Machine {
     pub(super) fn start(disk: &MemDisk, config: &Config, boot: u64) -> Result<Machine, Broken> {
-        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        Machine::start_on(Arc::new(disk.clone()), config, boot)
+    }
+
+    pub(super) fn start_on(disk: Arc<dyn Disk>, config: &Config, boot: u64) -> Result<Machine, Broken> {
         let recovered = bootstrap(&disk, config, &options()).map_err(Broken::Bootstrap)?;
         let Recovered { wal, db, store, attachments, cluster, start, report } = recovered;
         let now = Now { mono_ns: 1 << 40, wall_ns: (1_700_000_000_000 + boot) * MILLISECOND };

@@ -181,3 +181,16 @@ fn broken_records_are_named() {
     assert!(read((Bucket::Cluster, "clusterVersion", "x")).contains("not a version"));
     assert!(read((Bucket::Cluster, "downgrade", "x")).contains("downgrade"));
 }
+
+/// Found by random clusters: the last voter was removed while learners remained, and raft had no configuration left.
+#[test]
+fn the_last_voter_cannot_be_removed() {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.apply_conf_change(&add(member(2, "http://a:1")), 1).unwrap();
+    cluster.apply_conf_change(&add(Member { is_learner: true, ..member(3, "http://b:1") }), 1).unwrap();
+    let before = cluster.clone();
+    assert_eq!(cluster.apply_conf_change(&remove(2), 1), Err(ErrorCode::MemberNotEnoughStarted));
+    assert_eq!(cluster, before);
+    assert!(cluster.apply_conf_change(&remove(3), 1).is_ok(), "a learner may go");
+    assert_eq!(cluster.apply_conf_change(&remove(2), 1), Err(ErrorCode::MemberNotEnoughStarted));
+}

@@ -69,7 +69,11 @@ fn r1_r19_r20_messages_of_three_versions_go_through_the_crate_unharmed() {
 fn r2_types_two_and_three_mean_what_they_mean_to_etcd() {
     for (hex, etcd, crate_type) in [
         ("0801100218ad01", ConfChangeType::ConfChangeUpdateNode, None),
-        ("0801100318ad01", ConfChangeType::ConfChangeAddLearnerNode, Some(eraftpb::ConfChangeType::AddLearnerNode)),
+        (
+            "0801100318ad01",
+            ConfChangeType::ConfChangeAddLearnerNode,
+            Some(eraftpb::ConfChangeType::AddLearnerNode),
+        ),
         ("0801100018ad01", ConfChangeType::ConfChangeAddNode, Some(eraftpb::ConfChangeType::AddNode)),
         ("0801100118ad01", ConfChangeType::ConfChangeRemoveNode, Some(eraftpb::ConfChangeType::RemoveNode)),
     ] {
@@ -93,7 +97,8 @@ fn conf_change_bytes_pass_the_crate_out_of_its_sight_for_all_four_types() {
             context: (kind != 1).then(|| context.to_json()),
         };
         let data = encode_conf_change(&change);
-        let entry = raftpb::Entry { term: Some(3), index: Some(9), r#type: Some(1), data: Some(data.clone()) };
+        let entry =
+            raftpb::Entry { term: Some(3), index: Some(9), r#type: Some(1), data: Some(data.clone()) };
         let inside = entry_in(entry.clone()).unwrap();
         assert!(inside.data.is_empty(), "the crate reads `data` of a membership change");
         assert_eq!(inside.context, data);
@@ -242,7 +247,10 @@ fn what_would_make_the_crate_panic_or_count_wrongly_is_dropped() {
     let entry = raftpb::Entry { r#type: Some(2), ..sample(MessageType::MsgApp).entries[0].clone() };
     let message = Message { entries: vec![entry], ..sample(MessageType::MsgApp) };
     assert_eq!(through(&message), Err(Dropped::EntryType(2)));
-    assert_eq!(through(&Message { snapshot: None, ..sample(MessageType::MsgSnap) }), Err(Dropped::NoSnapshot));
+    assert_eq!(
+        through(&Message { snapshot: None, ..sample(MessageType::MsgSnap) }),
+        Err(Dropped::NoSnapshot)
+    );
 }
 
 #[test]
@@ -253,7 +261,8 @@ fn fields_that_etcd_does_not_have_neither_come_in_nor_go_out() {
     inside.deprecated_priority = 7;
     inside.request_snapshot = 8;
     assert_eq!(message_out(inside), sample(MessageType::MsgApp));
-    let odd = Message { vote: Some(9), responses: vec![Message::default()], ..sample(MessageType::MsgAppResp) };
+    let odd =
+        Message { vote: Some(9), responses: vec![Message::default()], ..sample(MessageType::MsgAppResp) };
     let inside = message_in(2, odd).unwrap();
     assert_eq!((inside.request_snapshot, inside.deprecated_priority), (0, 0));
     let mut answer = inside;

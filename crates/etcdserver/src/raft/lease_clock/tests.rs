@@ -153,7 +153,11 @@ fn le_044_checkpoints_keep_the_time_left_over_a_change_of_leader() {
     c.change(0, granted(1, 3600));
     c.change(0, granted(2, 300));
     assert!(c.due_checkpoints(300 * SECOND - 1, 1000).is_empty());
-    assert_eq!(c.due_checkpoints(300 * SECOND, 1000), [(1, 3300)], "a lease of five minutes is not worth one");
+    assert_eq!(
+        c.due_checkpoints(300 * SECOND, 1000),
+        [(1, 3300)],
+        "a lease of five minutes is not worth one"
+    );
     assert!(c.due_checkpoints(310 * SECOND, 1000).is_empty());
     c.change(301 * SECOND, LeaseChange::Checkpointed { id: 1, remaining: 3300 });
     assert_eq!(c.due_checkpoints(601 * SECOND, 1000), [(1, 2999)]);

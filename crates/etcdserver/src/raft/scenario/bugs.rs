@@ -52,7 +52,11 @@ fn issue_14370_a_lone_voter_acknowledges_nothing_before_it_is_durable() {
     sim.start(1);
     sim.settle();
     let after = sim.members[&1].node.as_ref().unwrap().status();
-    assert_eq!(after.last_index, before.committed + 2, "the unacknowledged entry is gone; empty entry and publishing came");
+    assert_eq!(
+        after.last_index,
+        before.committed + 2,
+        "the unacknowledged entry is gone; empty entry and publishing came"
+    );
     assert_eq!(replies(&mut sim), []);
 }
 
@@ -90,7 +94,8 @@ fn issue_15247_a_paused_leader_revokes_nothing() {
     isolate(&mut sim, leader);
     // The others go on; a client keeps the lease alive with the new leader. The old one does not tick at all.
     sim.tick(&others, 40);
-    let successor = *others.iter().find(|id| sim.members[id].node.as_ref().unwrap().role().is_leader).unwrap();
+    let successor =
+        *others.iter().find(|id| sim.members[id].node.as_ref().unwrap().role().is_leader).unwrap();
     for _ in 0..20 {
         let renewal = Renewal { reply_to: reply_to(successor, 2), lease: 77 };
         sim.step(successor, RaftInput::Renew(vec![renewal]));
@@ -184,7 +189,9 @@ fn issue_18055_one_snapshot_on_disk_at_a_time() {
     sim.settle();
     let due = |sim: &mut Sim| {
         let told = std::mem::take(&mut sim.told);
-        told.into_iter().filter_map(|told| if let Told::SnapshotDue(_, at) = told { Some(at) } else { None }).collect::<Vec<_>>()
+        told.into_iter()
+            .filter_map(|told| if let Told::SnapshotDue(_, at) = told { Some(at) } else { None })
+            .collect::<Vec<_>>()
     };
     assert_eq!(due(&mut sim), [11]);
     sim.step(1, RaftInput::SnapshotSaved { index: 11 });
@@ -218,7 +225,8 @@ fn a_lone_voter_that_is_thrown_out_of_its_term_waits_for_its_disk() {
     sim.tick(&[1], 40);
     let status = sim.members[&1].node.as_ref().unwrap().status();
     assert_eq!((status.role, status.leader), (Role::Leader, 1));
-    let data = |needle: &[u8]| sim.members[&1].app.history.values().any(|d| d.windows(4).any(|w| w == needle));
+    let data =
+        |needle: &[u8]| sim.members[&1].app.history.values().any(|d| d.windows(4).any(|w| w == needle));
     assert!(data(b"key1"), "the entry survived");
 }
 
@@ -246,11 +254,18 @@ fn a_heartbeat_beyond_the_log_is_fatal() {
 /// Databases and logs that do not fit together are refused, with etcd's words.
 #[test]
 fn a_start_that_does_not_fit_together_is_refused() {
-    let error = |start: Start| Node::new(&Config::default(), start, crate::Now::default()).err().unwrap().to_string();
+    let error =
+        |start: Start| Node::new(&Config::default(), start, crate::Now::default()).err().unwrap().to_string();
     let base = Start { id: 1, log_start: (10, 2), applied: 10, ..Start::default() };
     let hard_state = |commit| HardState { term: Some(2), vote: Some(0), commit: Some(commit) };
-    assert!(error(Start { applied: 11, ..base.clone() }).starts_with("applied(11) is out of range [lastIndex(10)]"));
-    assert!(error(Start { hard_state: hard_state(12), ..base.clone() }).starts_with("tocommit(12) is out of range [lastIndex(10)]"));
+    assert!(
+        error(Start { applied: 11, ..base.clone() })
+            .starts_with("applied(11) is out of range [lastIndex(10)]")
+    );
+    assert!(
+        error(Start { hard_state: hard_state(12), ..base.clone() })
+            .starts_with("tocommit(12) is out of range [lastIndex(10)]")
+    );
     assert!(error(Start { applied: 9, ..base.clone() }).contains("[11] should <= applied index[9] + 1"));
     let entry = api::raftpb::Entry { index: Some(11), term: Some(2), r#type: Some(2), data: None };
     assert_eq!(error(Start { entries: vec![entry], ..base }), "raft log entry 11: entry type 2 is not used");
@@ -285,7 +300,8 @@ fn apply_gets_no_more_than_its_credit() {
         node.step(now, RaftInput::Propose(vec![large(stream)])).unwrap();
         node.drain(&mut effects);
     }
-    let last = effects.iter().rev().find_map(|e| if let RaftEffect::Append(a) = e { Some(a.ready) } else { None });
+    let last =
+        effects.iter().rev().find_map(|e| if let RaftEffect::Append(a) = e { Some(a.ready) } else { None });
     effects.clear();
     node.step(now, RaftInput::Persisted { ready: last.unwrap() }).unwrap();
     node.drain(&mut effects);
@@ -328,4 +344,31 @@ fn an_empty_member_waits_for_a_leader() {
     let status = sim.members[&5].node.as_ref().unwrap().status();
     assert_eq!((status.role, status.term, status.leader), (Role::Follower, 0, 0));
     assert_eq!(sim.members[&5].durable.entries.len(), Durable::default().entries.len());
+}
+
+/// The crate panics when a leader that is no longer a member commits something. A leader that removes itself steps
+/// down when it has applied that, and its successor takes over at once.
+#[test]
+fn a_leader_that_removes_itself_steps_down() {
+    let (mut sim, leader) = three(7);
+    let change = ConfChange {
+        r#type: Some(ConfChangeType::ConfChangeRemoveNode as i32),
+        node_id: Some(leader),
+        ..ConfChange::default()
+    };
+    for stream in 0..5 {
+        sim.step(leader, RaftInput::Propose(vec![put(leader, stream)]));
+    }
+    sim.step(leader, RaftInput::ConfChange { reply_to: Some(reply_to(leader, 9)), change });
+    for stream in 10..15 {
+        sim.step(leader, RaftInput::Propose(vec![put(leader, stream)]));
+    }
+    sim.settle();
+    let done: Vec<u32> = replies(&mut sim).into_iter().filter(|(_, r)| r.is_ok()).map(|(s, _)| s).collect();
+    assert!(done.contains(&9), "{done:?}");
+    let now = sim.leader().unwrap();
+    assert_ne!(now, leader, "without waiting for an election timeout");
+    assert_eq!(sim.node(now).unwrap().status().voters.len(), 2);
+    sim.tick(&[1, 2, 3], 30);
+    assert_eq!(sim.leader(), Some(now), "the removed member does not disturb");
 }

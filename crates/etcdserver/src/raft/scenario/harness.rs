@@ -199,7 +199,8 @@ impl Sim {
         self.now = self.now.plus(MILLISECOND);
         let mut node = Node::new(&config, start, self.now).unwrap();
         let lowest_server = Some(config.version);
-        let versions = ClusterVersions { cluster: member.app.members.version(), lowest_server, downgrade: None };
+        let versions =
+            ClusterVersions { cluster: member.app.members.version(), lowest_server, downgrade: None };
         node.step(self.now, RaftInput::Versions(versions)).unwrap();
         member.node = Some(node);
     }
@@ -254,16 +255,26 @@ impl Sim {
             }
             while let Some(message) = self.network.pop_front() {
                 moved = true;
-                self.deliver(message);
+                self.deliver(&message);
             }
             if !moved {
                 return;
             }
         }
-        panic!("the cluster does not come to rest: {:?}", &self.sent[self.sent.len().saturating_sub(6)..]);
+        let last = self.sent.iter().rev().take(30).map(|m| {
+            format!(
+                "{}->{} {} term {} {:x?}",
+                m.from(),
+                m.to(),
+                m.r#type().as_str_name(),
+                m.term(),
+                m.context()
+            )
+        });
+        panic!("the cluster does not come to rest; sent last: {:#?}", last.collect::<Vec<_>>());
     }
 
-    pub(super) fn deliver(&mut self, message: raftpb::Message) {
+    fn deliver(&mut self, message: &raftpb::Message) {
         let (from, to) = (message.from(), message.to());
         if self.cut.contains(&(from, to)) || self.lost.contains(&message.r#type.unwrap_or(0)) {
             return;
@@ -405,7 +416,12 @@ impl Sim {
         let data = entry.data.clone().unwrap_or_default();
         app.history.insert(entry.index(), data.clone());
         let agreed = self.agreed.entry(entry.index()).or_insert_with(|| (data.clone(), entry.term()));
-        assert_eq!(*agreed, (data.clone(), entry.term()), "member {id} applied another entry {}", entry.index());
+        assert_eq!(
+            *agreed,
+            (data.clone(), entry.term()),
+            "member {id} applied another entry {}",
+            entry.index()
+        );
         if entry.r#type() == raftpb::EntryType::EntryConfChange {
             let change = raftpb::ConfChange::decode(data).unwrap();
             let result = app.members.apply_conf_change(&change, 1);

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::harness::{Sim, Told, put, reply_to};
+use api::raftpb::{ConfChange, ConfChangeType};
+
+use super::harness::{Sim, Told, put, record, reply_to};
 use crate::config::Config;
 use crate::effect::RaftInput;
+use crate::membership::{ConfContext, Member};
 use crate::raft::timeouts::mix;
 
 struct Random(u64);
@@ -29,6 +32,8 @@ struct Checker {
     replies: usize,
     reads_done: usize,
     elections: usize,
+    changes: usize,
+    snapshots: usize,
 }
 
 impl Checker {
@@ -53,17 +58,72 @@ impl Checker {
                     assert!(index >= began, "read at {index} misses what was acknowledged at {began}");
                     self.reads_done += 1;
                 }
+                Told::Conf(..) => self.changes += 1,
+                Told::SnapshotSent(..) => self.snapshots += 1,
                 _ => {}
             }
         }
     }
 }
 
-fn disturb(sim: &mut Sim, random: &mut Random, members: u64) {
-    let id = 1 + random.next(members);
+/// One of the members, up or down.
+fn someone(sim: &Sim, random: &mut Random) -> u64 {
+    let ids = sim.ids();
+    ids[random.next(ids.len() as u64) as usize]
+}
+
+/// Members that know of their own removal stop, as the process does.
+fn stop_removed(sim: &mut Sim) {
+    for id in sim.ids() {
+        if sim.members[&id].app.members.is_removed(id) && sim.members[&id].node.is_some() {
+            sim.crash(id, usize::MAX);
+            sim.commit_db(id);
+        }
+    }
+}
+
+/// Asks for a membership change that makes some sense; apply decides.
+fn change_members(sim: &mut Sim, random: &mut Random) {
+    let Some(leader) = sim.leader() else { return };
+    let members = sim.members[&leader].app.members.clone();
+    let (kind, id, context) = match random.next(4) {
+        0 if sim.members.len() < 8 => {
+            let id = sim.members.len() as u64 + 1;
+            sim.join(id);
+            let is_learner = random.next(2) == 0;
+            let kind = if is_learner {
+                ConfChangeType::ConfChangeAddLearnerNode
+            } else {
+                ConfChangeType::ConfChangeAddNode
+            };
+            (kind, id, Some(ConfContext { member: Member { is_learner, ..record(id) }, is_promote: false }))
+        }
+        1 | 2 => {
+            let Some(learner) = members.members().find(|member| member.is_learner) else { return };
+            let member = Member { id: learner.id, ..Member::default() };
+            (ConfChangeType::ConfChangeAddNode, learner.id, Some(ConfContext { member, is_promote: true }))
+        }
+        _ if members.members().len() > 2 => {
+            let at = random.next(members.members().len() as u64) as usize;
+            let Some(member) = members.members().nth(at) else { return };
+            (ConfChangeType::ConfChangeRemoveNode, member.id, None)
+        }
+        _ => return,
+    };
+    let change = ConfChange {
+        r#type: Some(kind as i32),
+        node_id: Some(id),
+        context: context.map(|c| c.to_json()),
+        id: None,
+    };
+    sim.step(leader, RaftInput::ConfChange { reply_to: None, change });
+}
+
+fn disturb(sim: &mut Sim, random: &mut Random) {
+    let id = someone(sim, random);
     match random.next(12) {
         0 | 1 => {
-            let other = 1 + random.next(members);
+            let other = someone(sim, random);
             sim.cut.insert((id, other));
         }
         2 => {
@@ -80,7 +140,9 @@ fn disturb(sim: &mut Sim, random: &mut Random, members: u64) {
         6 | 7 => {
             let down: Vec<u64> = sim.members.values().filter(|m| m.node.is_none()).map(|m| m.id).collect();
             for id in down {
-                sim.start(id);
+                if !sim.members[&id].durable.db.members.is_removed(id) {
+                    sim.start(id);
+                }
             }
         }
         8 => sim.members.get_mut(&id).unwrap().disk_held ^= true,
@@ -112,7 +174,8 @@ fn garble(sim: &mut Sim, random: &mut Random) {
 fn run(seed: u64) -> Checker {
     let mut random = Random(seed << 20);
     let members = 1 + random.next(5);
-    let config = Config { seed, catch_up_entries: 5 + random.next(100), ..Config::default() };
+    let with_changes = seed % 2 == 1;
+    let config = Config { seed, catch_up_entries: 5 + random.next(60), ..Config::default() };
     let mut sim = Sim::new(config, members);
     let mut checker = Checker::default();
     let mut stream = 0;
@@ -124,10 +187,13 @@ fn run(seed: u64) -> Checker {
             }
         }
         if random.next(6) == 0 {
-            disturb(&mut sim, &mut random, members);
+            disturb(&mut sim, &mut random);
         }
-        for _ in 0..random.next(4) {
-            let id = 1 + random.next(members);
+        if with_changes && random.next(12) == 0 {
+            change_members(&mut sim, &mut random);
+        }
+        for _ in 0..random.next(5) {
+            let id = someone(&sim, &mut random);
             stream += 1;
             if random.next(2) == 0 {
                 sim.step(id, RaftInput::Propose(vec![put(id, stream)]));
@@ -141,6 +207,7 @@ fn run(seed: u64) -> Checker {
         }
         garble(&mut sim, &mut random);
         sim.settle();
+        stop_removed(&mut sim);
         checker.take(&mut sim);
     }
     heal(&mut sim, &mut checker);
@@ -155,20 +222,25 @@ fn heal(sim: &mut Sim, checker: &mut Checker) {
         let member = sim.members.get_mut(&id).unwrap();
         member.disk_held = false;
         member.apply_held = false;
-        if member.node.is_none() {
+        if member.node.is_none() && !member.durable.db.members.is_removed(id) {
             sim.start(id);
         }
     }
     let ids = sim.ids();
-    sim.tick(&ids, 60);
-    checker.take(sim);
+    for _ in 0..30 {
+        sim.tick(&ids, 4);
+        stop_removed(sim);
+        checker.take(sim);
+    }
     let leader = sim.leader().expect("a healed cluster has a leader");
     let before = checker.replies;
     sim.step(leader, RaftInput::Propose(vec![put(leader, 1 << 30)]));
     sim.tick(&ids, 20);
     checker.take(sim);
     assert!(checker.replies > before, "a healed cluster takes writes");
-    let applied: Vec<u64> = sim.members.values().map(|m| m.app.applied).collect();
+    let members = sim.members[&leader].app.members.clone();
+    let applied: Vec<u64> =
+        sim.members.values().filter(|m| members.member(m.id).is_some()).map(|m| m.app.applied).collect();
     assert!(applied.iter().all(|a| *a == applied[0]), "{applied:?}");
     assert!(applied[0] >= checker.acknowledged, "{} of {} is lost", checker.acknowledged, applied[0]);
 }
@@ -176,7 +248,7 @@ fn heal(sim: &mut Sim, checker: &mut Checker) {
 #[test]
 fn random_clusters_keep_every_promise() {
     let seeds = std::env::var("RAFT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60u64);
-    let (mut replies, mut reads, mut elections) = (0, 0, 0);
+    let (mut replies, mut reads, mut elections, mut changes, mut snapshots) = (0, 0, 0, 0, 0);
     let first = std::env::var("RAFT_FIRST_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0u64);
     for seed in first..first + seeds {
         println!("seed {seed}");
@@ -184,10 +256,16 @@ fn random_clusters_keep_every_promise() {
         replies += checker.replies;
         reads += checker.reads_done;
         elections += checker.elections;
+        changes += checker.changes;
+        snapshots += checker.snapshots;
     }
     // A run that does nothing proves nothing.
-    assert!(replies as u64 > 20 * seeds && reads as u64 > 20 * seeds && elections as u64 > 2 * seeds,
-        "{replies} replies, {reads} reads, {elections} elections in {seeds} runs");
+    let counts = format!(
+        "{replies} replies, {reads} reads, {elections} elections, {changes} changes, {snapshots} snapshots in {seeds} runs"
+    );
+    println!("{counts}");
+    let enough = [(replies, 20), (reads, 20), (elections, 2), (changes, 1)];
+    assert!(enough.iter().all(|(done, per_run)| *done as u64 > per_run * seeds) && snapshots > 0, "{counts}");
 }
 
 #[test]

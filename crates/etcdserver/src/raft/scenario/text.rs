@@ -48,7 +48,8 @@ impl Runner {
             "put-large" => {
                 let mut large = put(id(), number(words[2]) as u32);
                 let value = vec![b'v'; number(words[3]) as usize].into();
-                let request = api::etcdserverpb::PutRequest { key: "key".into(), value, ..Default::default() };
+                let request =
+                    api::etcdserverpb::PutRequest { key: "key".into(), value, ..Default::default() };
                 large.body = prost::Message::encode_to_vec(&request).into();
                 self.sim.step(id(), RaftInput::Propose(vec![large]));
             }
@@ -66,6 +67,21 @@ impl Runner {
                 self.sim.step(id(), RaftInput::ReadIndex(streams));
             }
             "conf" => self.conf(id(), number(words[2]) as u32, words[3], number(words[4])),
+            "grant" | "revoke" => self.lease(id(), &words),
+            "renew" | "time-to-live" | "leases" => self.ask_lease(id(), &words),
+            "status" => return self.status(),
+            "lines" => return self.lines(id()),
+            _ => self.disturb(&words),
+        }
+        self.sim.settle();
+        self.sim.finish_reads();
+        self.print()
+    }
+
+    /// What members, disks and the network do to each other.
+    fn disturb(&mut self, words: &[&str]) {
+        let id = || number(words[1]);
+        match words[0] {
             "join" => self.sim.join(id()),
             "cut" => {
                 self.sim.cut.insert((id(), number(words[2])));
@@ -94,15 +110,8 @@ impl Runner {
             "transfer" => self.sim.step(id(), RaftInput::TransferLeader { to: number(words[2]) }),
             "saved" => self.sim.step(id(), RaftInput::SnapshotSaved { index: number(words[2]) }),
             "pause" => self.sim.now = self.sim.now.plus(id() * MILLISECOND),
-            "grant" | "revoke" => self.lease(id(), &words),
-            "renew" | "time-to-live" | "leases" => self.ask_lease(id(), &words),
-            "status" => return self.status(),
-            "lines" => return self.lines(id()),
             other => panic!("unknown command {other:?}"),
         }
-        self.sim.settle();
-        self.sim.finish_reads();
-        self.print()
     }
 
     fn conf(&mut self, at: u64, stream: u32, what: &str, id: u64) {
@@ -133,7 +142,8 @@ impl Runner {
         } else {
             (9, vec![0x08, id as u8])
         };
-        let proposal = Proposal { reply_to: Some(reply_to(at, stream)), identity: None, field, body: body.into() };
+        let proposal =
+            Proposal { reply_to: Some(reply_to(at, stream)), identity: None, field, body: body.into() };
         self.sim.step(at, RaftInput::Propose(vec![proposal]));
     }
 
@@ -201,18 +211,26 @@ impl Runner {
                     format!("{id} {what} {leader} in term {}{local}{learner}", role.term)
                 }
                 Told::Reply(to, Ok(_)) if to.stream >= REPEATED => continue,
-                Told::Reply(to, Ok(index)) => format!("{} stream {}: done at {index}", to.connection, to.stream),
+                Told::Reply(to, Ok(index)) => {
+                    format!("{} stream {}: done at {index}", to.connection, to.stream)
+                }
                 Told::Reply(to, Err(why)) => format!("{} stream {}: {why}", to.connection, to.stream),
                 Told::ReadOk(to, index) => format!("{} stream {}: read at {index}", to.connection, to.stream),
-                Told::Renewed(to, ttl) => format!("{} stream {}: renewed for {ttl}", to.connection, to.stream),
+                Told::Renewed(to, ttl) => {
+                    format!("{} stream {}: renewed for {ttl}", to.connection, to.stream)
+                }
                 Told::LeaseTimes(to, LeaseTimes::One { granted, left }) => {
                     format!("{} stream {}: {left} of {granted} s left", to.connection, to.stream)
                 }
-                Told::LeaseTimes(to, LeaseTimes::None) => format!("{} stream {}: no lease", to.connection, to.stream),
+                Told::LeaseTimes(to, LeaseTimes::None) => {
+                    format!("{} stream {}: no lease", to.connection, to.stream)
+                }
                 Told::LeaseTimes(to, LeaseTimes::All(ids)) => {
                     format!("{} stream {}: leases {ids:?}", to.connection, to.stream)
                 }
-                Told::Conf(id, voters, learners) => format!("{id} has voters {voters:?} learners {learners:?}"),
+                Told::Conf(id, voters, learners) => {
+                    format!("{id} has voters {voters:?} learners {learners:?}")
+                }
                 Told::Published(id) => format!("{id} published"),
                 Told::SnapshotDue(id, applied) => format!("{id} wants a snapshot on disk at {applied}"),
                 Told::SnapshotSent(id, to, index) => format!("{id} sends {to} a snapshot at {index}"),
