@@ -35,12 +35,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let early = Logger::early();
-    match arguments.get(1).map(String::as_str) {
-        Some(proxy @ ("gateway" | "grpc-proxy")) => {
-            eprintln!("etcd {proxy}: not available in this version; run the proxy of another release of etcd");
-            return ExitCode::FAILURE;
-        }
-        _ => {}
+    if let Some(proxy @ ("gateway" | "grpc-proxy")) = arguments.get(1).map(String::as_str) {
+        eprintln!("etcd {proxy}: not available in this version; run the proxy of another release of etcd");
+        return ExitCode::FAILURE;
     }
     let (config, logger) = match read_config(&arguments, &early) {
         Ok(read) => read,

@@ -23,7 +23,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 
 async fn members(State(shared): State<Arc<Shared>>) -> Response {
     let state = shared.published.load();
-    let members: Vec<String> = state.edge.cluster.members().map(|member| member.to_json()).collect();
+    let members: Vec<String> = state.edge.cluster.members().map(etcdserver::membership::Member::to_json).collect();
     let mut response = super::json(format!("[{}]\n", members.join(",")));
     let id = api::ids::hex(shared.cluster_id).to_string();
     response.headers_mut().insert("x-etcd-cluster-id", id.parse().expect("hex digits are a header value"));

@@ -16,6 +16,7 @@ use crate::member::handle::{MemberInput, Shared};
 use crate::member::mailbox::ThreadMailbox;
 
 /// What the log thread may be asked for.
+#[allow(clippy::large_enum_variant, reason = "nearly every job is a batch: a box would be an allocation for each")]
 pub(crate) enum Job {
     /// Write a batch.
     Append(Append),

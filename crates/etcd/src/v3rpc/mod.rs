@@ -245,17 +245,16 @@ impl Desk {
 
     fn deliver_reply(&mut self, to: ReplyTo, result: Result<Reply, Status>, clients: &mut Clients) {
         let Some(client) = clients.get_mut(&to.connection) else { return };
-        match (&result, client.calls.remove(&to.stream)) {
-            (Ok(_), Some(Waiting::PhysicalCompaction(revision))) => {
-                let finished = self.shared.compaction_finished.load(std::sync::atomic::Ordering::Acquire);
-                if finished < revision {
-                    let reply = result.expect("matched");
-                    client.calls.insert(to.stream, Waiting::Compaction(reply, revision));
-                    return;
-                }
+        let waiting = client.calls.remove(&to.stream);
+        let result = match (result, waiting) {
+            (Ok(reply), Some(Waiting::PhysicalCompaction(revision)))
+                if self.shared.compaction_finished.load(std::sync::atomic::Ordering::Acquire) < revision =>
+            {
+                client.calls.insert(to.stream, Waiting::Compaction(reply, revision));
+                return;
             }
-            _ => {}
-        }
+            (result, _) => result,
+        };
         let replies = client.connection.replies();
         match result {
             Ok(reply) => {

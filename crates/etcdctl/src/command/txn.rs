@@ -57,7 +57,7 @@ fn run(invocation: &Invocation) -> Outcome {
     let mut input = io::stdin().lock();
     let prompt = |text: &str| if interactive { out(text) } else { Ok(()) };
     prompt("compares:\n")?;
-    let compare = block(&mut input, |line| parse_compare(line))?;
+    let compare = block(&mut input, parse_compare)?;
     prompt("success requests (get, put, del):\n")?;
     let success = block(&mut input, |line| parse_request(invocation, line))?;
     prompt("failure requests (get, put, del):\n")?;

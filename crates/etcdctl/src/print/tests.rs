@@ -1,6 +1,6 @@
 //! Fixed answers in every format.
 
-use api::etcdserverpb::{Member, MemberListResponse, PutResponse, StatusResponse};
+use api::etcdserverpb::{MemberListResponse, PutResponse, StatusResponse};
 
 use super::*;
 
@@ -80,7 +80,7 @@ fn formats_that_a_command_does_not_have() {
 #[test]
 fn nothing_is_printed_twice() {
     // An answer without members is an empty table in simple form, and only a header in JSON.
-    let answer = MemberListResponse { header: Some(header()), members: vec![Member::default(); 0] };
+    let answer = MemberListResponse { header: Some(header()), members: Vec::new() };
     assert_eq!(printer(Format::Simple, false).member_list(&answer), Ok(()));
     assert_eq!(printer(Format::Simple, false).status(&[Status { endpoint: String::new(), answer: StatusResponse::default() }]), Ok(()));
 }

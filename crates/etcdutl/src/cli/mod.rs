@@ -107,6 +107,7 @@ pub const BAD_ARGUMENTS: i32 = 128;
 /// What a shell shows for a process that wrote to a pipe nobody reads.
 const BROKEN_PIPE: i32 = 141;
 
+#[allow(clippy::needless_pass_by_value, reason = "errors and texts are given away; by reference each call would borrow")]
 impl Exit {
     /// An end with a message.
     pub fn new(code: i32, message: impl ToString) -> Exit {
