@@ -4,6 +4,7 @@
 //! - A request that may have reached a server is sent again only if repeating it changes nothing.
 //! - Every failed attempt of a unary call is logged once, as Go's client does; people search for that line.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use api::error::{Code, Status};
@@ -64,9 +65,9 @@ impl Context {
 }
 
 /// A request with one answer.
-pub trait Rpc: Message + Clone + 'static {
+pub trait Rpc: Message + Clone + Debug + 'static {
     /// The answer.
-    type Response: Message + Default + 'static;
+    type Response: Message + Default + Debug + 'static;
     /// The method.
     const METHOD: Method;
     /// May it be sent again after it may have reached a server?
@@ -74,9 +75,9 @@ pub trait Rpc: Message + Clone + 'static {
 }
 
 /// A request with a stream of answers, or one of a stream of requests.
-pub trait StreamRpc: Message + Clone + 'static {
+pub trait StreamRpc: Message + Clone + Debug + 'static {
     /// One answer.
-    type Response: Message + Default + 'static;
+    type Response: Message + Default + Debug + 'static;
     /// The method.
     const METHOD: Method;
 }

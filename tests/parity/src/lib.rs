@@ -1,7 +1,13 @@
 //! The same scripts on Go etcd and on ours, compared: what the tests of this package share.
 //!
 //! Reading order: this file, then `tests/switch.rs` (data directories that go from Go to ours and back),
-//! `tests/tutorial.rs` (commands of tutorials with Go's own etcdctl), `tests/restore.rs` (backups).
+//! `tests/tutorial.rs` (commands of tutorials with Go's own etcdctl), `tests/restore.rs` (backups). Then [`semantics`],
+//! the driver of the cases that have a number, and `tests/kv.rs` as its first user.
+
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
+pub mod semantics;
 
 use std::path::Path;
 
