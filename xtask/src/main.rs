@@ -22,7 +22,8 @@ usage: cargo xtask VERB
   tidy [--record]  house rules: crate graph, file heads, sizes, words; --record lowers the recorded sizes
   codegen          crates/api/proto -> crates/api/src/gen
   peers [VERSION]  build the Go releases that tests compare with, outside the tree
-  bench [ARGS]     build our programs and the load generator, and run it
+  bench [ARGS]     build our programs and the load generator, compare with Go etcd, write docs/bench.md;
+                   with arguments (see `cargo xtask bench --help`) only what they say
   dist             the release tarball, in target/dist
 ";
 
@@ -56,9 +57,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The load generator compares our release programs with Go's; both have to be there before it starts.
+/// The comparison starts our release programs and Go's: both have to be there.
 fn bench(arguments: &[String]) -> Result<()> {
     Cmd::cargo(["build", "--release", "--bins"]).run()?;
     peers::ensure("3.7.3")?;
-    Cmd::cargo(["run", "--release", "--package", "bench", "--"]).args(arguments).run()
+    let compare = Cmd::cargo(["run", "--release", "--package", "bench", "--", "compare"]);
+    if arguments.is_empty() { compare.args(["--write", "docs/bench.md"]).run() } else { compare.args(arguments).run() }
 }

@@ -6,10 +6,12 @@ use crate::error::Error;
 use crate::frame::{self, HEAD_BYTES, Head, PREFACE, flag, kind, setting};
 use crate::hpack::decode::Decoder;
 use crate::limits::{FRAME_MAX_BYTES, HEADER_LIST_MAX_BYTES, OPEN_STREAMS_MAX, OUTPUT_PAUSE_BYTES};
+use crate::message::code;
 use crate::metadata::Metadata;
 use crate::out::OutBuf;
 use crate::reply::Replies;
 use crate::sink::Sink;
+use crate::tally::Event;
 use crate::timers::Timers;
 
 /// What a connection is allowed and how it behaves. The default is etcd's.
@@ -278,8 +280,12 @@ impl Connection {
     pub(crate) fn drop_stream<S: Sink>(&mut self, slot: usize, sink: &mut S) {
         let s = self.replies.streams.at(slot);
         let (id, owed) = (s.id, s.surfaced && s.is_answerable());
+        let method = (!s.plain).then_some(s.method);
         self.replies.remove(slot);
         if owed {
+            if let Some(method) = method {
+                self.replies.tally.add(method, Event::Ended(code::CANCELED));
+            }
             sink.on_cancelled(&mut self.replies, id);
         }
     }

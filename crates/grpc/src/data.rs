@@ -8,6 +8,7 @@ use crate::limits::{PARTIAL_MAX_BYTES, PLAIN_BODY_MAX_BYTES, SPARE_STREAM_BYTES}
 use crate::message::{self, GunzipError, PREFIX_BYTES, code};
 use crate::sink::{PlainRequest, Sink};
 use crate::stream::Kind;
+use crate::tally::Event;
 
 impl Connection {
     #[inline]
@@ -271,6 +272,11 @@ impl Connection {
     pub(crate) fn fail_call<S: Sink>(&mut self, slot: usize, code: i32, text: &str, sink: &mut S) {
         let s = self.replies.streams.at(slot);
         let (id, owed) = (s.id, s.surfaced && s.is_answerable());
+        if owed {
+            let method = s.method;
+            self.replies.tally.add(method, Event::Ended(code));
+        }
+        let s = self.replies.streams.at(slot);
         // Not surfaced any more, so that no END_STREAM is waited for.
         s.surfaced = false;
         self.replies.finish(id, code, text);

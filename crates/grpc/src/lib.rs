@@ -34,6 +34,7 @@
 //! | `send(call, \|out\| ..)`, `send_bytes`, `send_pieces` | a message on a stream; returns the bytes queued for it |
 //! | `finish(call, code, text)` | the end of a stream, after what is queued |
 //! | `buffered(call)`, `take_drained(&mut vec)` | backpressure: stop at a bound, go on when drained |
+//! | `tally()` | what became of calls since the last look, for metrics |
 //! | `plain_reply`, or `plain_head`, `plain_data`, `plain_end` | answers to requests that are not gRPC |
 //!
 //! Everything said about a call that is over is ignored. After [`Sink::on_cancelled`] a call is over.
@@ -60,9 +61,11 @@ mod reply;
 mod request;
 mod sink;
 mod stream;
+pub mod tally;
 mod timers;
 
 pub use connection::{Connection, Preface, Settings, preface};
+pub use hpack::huffman::CODES as HUFFMAN_CODES;
 pub use error::{Error, Reason};
 pub use message::code;
 pub use metadata::Metadata;

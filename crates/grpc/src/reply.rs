@@ -20,6 +20,7 @@ use crate::limits::{
 use crate::message::{self, PREFIX_BYTES, code};
 use crate::out::OutBuf;
 use crate::stream::{Finish, Streams};
+use crate::tally::{Event, Tally};
 
 /// The answering side of a connection. Handlers get it during `receive`; between calls it is
 /// [`Connection::replies`](crate::Connection::replies).
@@ -41,6 +42,7 @@ pub struct Replies {
     /// Streams reset by us lately, in a ring.
     resets: VecDeque<u32>,
     drained: Vec<u32>,
+    pub(crate) tally: Tally,
 }
 
 impl Replies {
@@ -56,6 +58,7 @@ impl Replies {
             ended: VecDeque::new(),
             resets: VecDeque::new(),
             drained: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -141,6 +144,11 @@ impl Replies {
         !self.drained.is_empty()
     }
 
+    /// What became of calls since the last look.
+    pub fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
     /// Streams open on this connection, those included that only wait for the client to close them.
     pub fn open_calls(&self) -> usize {
         self.streams.open()
@@ -221,9 +229,11 @@ impl Replies {
         if s.gzip || s.queue.len() > 0 || s.send_window <= PREFIX_BYTES as i64 {
             let mut message = Vec::new();
             encode(&mut message);
+            let method = s.method;
+            self.tally.sent(method, message.len());
             return self.queue_message(slot, message);
         }
-        let (id, stream_window) = (s.id, s.send_window);
+        let (id, method, stream_window) = (s.id, s.method, s.send_window);
         let room = stream_window.min(self.send_window).min(FRAME_MAX_BYTES as i64);
         let may_write = self.may_write(0);
         let buf = self.out.buf();
@@ -233,6 +243,7 @@ impl Replies {
         let start = buf.len();
         encode(buf);
         let n = buf.len() - start;
+        self.tally.sent(method, n);
         if (n + PREFIX_BYTES) as i64 <= room && may_write {
             frame::patch_len(buf, at, n + PREFIX_BYTES);
             buf[start - 4..start].copy_from_slice(&(n as u32).to_be_bytes());
@@ -268,6 +279,8 @@ impl Replies {
         if n <= FRAME_MAX_BYTES - PREFIX_BYTES {
             return self.write_message(slot, |out| pieces.iter().for_each(|p| out.extend_from_slice(p)));
         }
+        let method = self.streams.at(slot).method;
+        self.tally.sent(method, n);
         self.queue_framed(slot, 0, n, pieces);
     }
 
@@ -298,6 +311,14 @@ impl Replies {
             return;
         }
         let idle = s.queue.len() == 0;
+        let code = match &finish {
+            Finish::Ok => Some(code::OK),
+            Finish::Status(code, _) => Some(*code),
+            Finish::Plain => None,
+        };
+        if let Some(code) = code.filter(|_| s.surfaced) {
+            self.tally.add(s.method, Event::Ended(code));
+        }
         s.finish = Some(finish);
         if idle {
             self.write_end(slot);

@@ -1,0 +1,138 @@
+//! A server under test, and single loads on it, each a process of its own.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Binaries, Member};
+use serde_json::Value;
+
+use crate::procfs;
+
+pub(super) type Result<T> = std::result::Result<T, String>;
+
+/// What one load showed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    /// Server CPU per operation, microseconds.
+    pub(super) cpu: f64,
+    /// Operations per second.
+    pub(super) throughput: f64,
+    /// Milliseconds.
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) max: f64,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:9.1} us CPU/op {:9.0} op/s  p50 {:.2} p99 {:.2} max {:.1} ms",
+            self.cpu, self.throughput, self.p50, self.p99, self.max
+        )
+    }
+}
+
+/// A member started for measuring. It ends, and its data goes, when dropped.
+pub(super) struct Server {
+    member: Member,
+    dir: PathBuf,
+}
+
+impl Server {
+    /// Starts a member on an empty directory below `data`.
+    pub(super) fn start(binaries: &Binaries, data: &Path) -> Result<Server> {
+        let dir = data.join(&binaries.label);
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("{}: {e}", dir.display()));
+            }
+            _ => {}
+        }
+        std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let flags = ["--quota-backend-bytes=8589934592", "--log-level=error", "--max-txn-ops=1000"];
+        let options =
+            harness::Options { flags: flags.map(String::from).to_vec(), ..harness::Options::default() };
+        let member = Member::start(binaries, &dir.join("member"), options);
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(Server { member, dir })
+    }
+
+    /// Stops it as an init system does, starts it again, and says how long it took to the first linearizable read.
+    pub(super) fn restart(&mut self) -> Result<Duration> {
+        match self.member.stop() {
+            // Go ends by the signal itself.
+            Some(0) | None => {}
+            Some(code) => return Err(format!("the server ended with {code}")),
+        }
+        let from = Instant::now();
+        self.member.start_again();
+        Ok(from.elapsed())
+    }
+
+    /// Memory now.
+    pub(super) fn memory(&self) -> Result<procfs::Sample> {
+        procfs::sample(&[self.member.pid()])
+    }
+
+    fn command(&self, arguments: &str) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+        command
+            .args(arguments.split(' '))
+            .arg(format!("--endpoints={}", self.member.endpoint()))
+            .arg(format!("--server-pid={}", self.member.pid()))
+            .args(["--json", "-"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .stdout(Stdio::piped());
+        Ok(command)
+    }
+
+    /// Starts a load that goes on beside others.
+    pub(super) fn begin(&self, arguments: &str) -> Result<Child> {
+        self.command(arguments)?.spawn().map_err(|e| e.to_string())
+    }
+
+    /// Runs a load to its end; the load generator's JSON.
+    pub(super) fn run(&self, arguments: &str) -> Result<Value> {
+        finish(self.begin(arguments)?)
+    }
+
+    /// One row.
+    pub(super) fn load(&self, arguments: &str, seconds: f64) -> Result<Measured> {
+        let values = self.run(&format!("{arguments} --duration {seconds} --warmup 0.5"))?;
+        Ok(measured(&values))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.member.kill();
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            eprintln!("bench compare: {}: {error}", self.dir.display());
+        }
+    }
+}
+
+/// Waits for a load that was begun.
+pub(super) fn finish(child: Child) -> Result<Value> {
+    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let values: Value = serde_json::from_str(&text).map_err(|e| format!("a load failed: {e}: {text}"))?;
+    if output.status.success() { Ok(values) } else { Err(format!("a load failed: {}", values["errors"])) }
+}
+
+/// The figures of a load.
+pub(super) fn measured(values: &Value) -> Measured {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let latency = |name: &str| number(&values["latency_us"][name]) / 1000.0;
+    Measured {
+        cpu: number(&values["server"]["cpu_us_per_op"]),
+        throughput: number(&values["throughput"]),
+        p50: latency("p50"),
+        p99: latency("p99"),
+        max: latency("max"),
+    }
+}
