@@ -136,7 +136,7 @@ impl Client {
 
     /// Whether input waits only for output to leave.
     pub(crate) fn has_carried(&self) -> bool {
-        !self.carry.is_empty() && self.connection.wants_input()
+        !self.carry.is_empty() && self.connection.stopped_early() && self.connection.wants_input()
     }
 
     /// Does what has become due.

@@ -153,6 +153,8 @@ impl Thread {
         let mut state = self.step(number, |client, desk, _| client.on_carried(number, desk));
         while state == State::Open {
             let Some((reads, writes)) = self.interest(number) else { return };
+            // A socket that is always ready would otherwise keep the thread from everybody else.
+            tokio::task::coop::consume_budget().await;
             tokio::select! {
                 biased;
                 ready = stream.ready(writes), if reads || writes => {
