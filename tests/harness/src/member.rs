@@ -76,6 +76,13 @@ impl Member {
     /// Starts the process again on the same directory and ports, and waits until it serves.
     pub fn start_again(&mut self) {
         self.launch();
+        self.wait_until_ready();
+    }
+
+    /// Waits until a process that was launched serves.
+    ///
+    /// Panics with its log when it does not come up in 30 seconds.
+    pub fn wait_until_ready(&mut self) {
         self.wait_ready(START_LIMIT);
     }
 
@@ -86,7 +93,8 @@ impl Member {
         self.options = options;
     }
 
-    fn launch(&mut self) {
+    /// Starts the process on its directory and ports, without waiting for it.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "one process per member");
         let (client, peer) = (self.client_url(), self.peer_url());
         let log = File::options().create(true).append(true).open(&self.log).expect("scratch is writable");

@@ -1,0 +1,15 @@
+//! Real server processes under hard conditions: kills under load, foreign clients, hostile networks, full disks.
+//!
+//! What it is: the parts that the tests of this package and the command `kill-loop` share. Nothing here is shipped.
+//!
+//! Reading order: `rpc.rs` (one connection), `raw.rs` (the same, byte by byte), `history.rs` (what the watch stream says happened), `ledger.rs` (what
+//! was asked for and what was answered), then `kill_loop.rs` with its writers and its checks.
+
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
+pub mod history;
+pub mod kill_loop;
+pub mod ledger;
+pub mod raw;
+pub mod rpc;
