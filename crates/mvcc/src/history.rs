@@ -18,8 +18,17 @@ pub struct History {
 
 /// Records that are looked at in one piece at most, wanted or not, transactions not being split.
 const RECORDS_MAX: usize = 20_000;
+/// What is longer than this is mostly a value: it costs a copy, not work.
+const LARGE_BYTES: usize = 16 << 10;
+/// Bytes of a long value that count as one: a few of the longest values then still come as one piece, as in etcd.
+const LARGE_SHARE: usize = 32;
 
-/// Reads whole transactions from `from` to `to`.
+/// What an event of this length takes from the budget of a piece.
+fn cost(len: usize) -> usize {
+    len.min(LARGE_BYTES) + len.saturating_sub(LARGE_BYTES) / LARGE_SHARE
+}
+
+/// Reads whole transactions from `from` to `to`, about `budget` bytes of them; see [`LARGE_SHARE`].
 pub(crate) fn read(
     records: Records<'_>,
     from: i64,
@@ -82,7 +91,7 @@ impl Reader {
         } else {
             Event::stored_put(&mut self.arena, value, &decode(value, revision)?)
         };
-        self.bytes += event.encoded.len();
+        self.bytes += cost(event.encoded.len());
         match self.batches.last_mut() {
             Some(batch) if batch.revision == revision.main => batch.events.push(event),
             _ => self.batches.push(EventBatch { revision: revision.main, events: vec![event] }),

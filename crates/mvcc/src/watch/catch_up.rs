@@ -24,7 +24,8 @@ use crate::{RangeEnd, Result, View};
 
 /// Revisions in one response at most, as in etcd.
 const REVISIONS_PER_RESPONSE: usize = 1000;
-/// Bytes of events in one piece of history at most, whole revisions aside: what bounds one step's time.
+/// Bytes of events in one piece of history at most, whole revisions and long values aside: what bounds one step's
+/// time.
 const PIECE_BYTES: usize = 256 << 10;
 /// What a step counts at least, so that one that finds little is not free.
 const STEP_BYTES: usize = 16 << 10;

@@ -253,6 +253,26 @@ fn wa_041_and_042_replay_comes_in_thousands() {
 }
 
 #[test]
+fn wa_040_a_few_long_values_are_one_response() {
+    let mut bench = Bench::new();
+    let value = "x".repeat(700_000);
+    for key in ["b1", "b2", "b3", "b4", "b5"] {
+        bench.put(key, &value);
+    }
+    bench.create(WatchSpec { end: RangeEnd::from_wire("c".into()), start_revision: 2, ..spec(1, "b") }).unwrap();
+    bench.catch_up();
+    let counts: Vec<usize> = bench
+        .seen()
+        .iter()
+        .map(|seen| match seen {
+            Seen::Events { events, .. } => events.len(),
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(counts, [5]);
+}
+
+#[test]
 fn wa_043_and_047_many_watchers_of_one_key() {
     let mut bench = Bench::new();
     for id in 0..1000 {
