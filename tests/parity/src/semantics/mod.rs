@@ -8,11 +8,13 @@
 //! `go`) only that server; `MAINSTAY_TIMES=1` prints how long every group took.
 //!
 //! Reading order: [`suite`], [`target`], [`stream`], [`request`] (short forms of requests), [`answer`] (short forms of
-//! answers).
+//! answers), [`streams`] (watches and keepalives), [`alarms`].
 
+pub mod alarms;
 pub mod answer;
 pub mod request;
 pub mod stream;
+pub mod streams;
 pub mod suite;
 pub mod target;
 

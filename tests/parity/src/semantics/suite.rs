@@ -156,7 +156,9 @@ impl Suite {
         std::thread::scope(|scope| {
             for _ in 0..LANES {
                 scope.spawn(|| {
-                    while let Some(lane) = locked(&lanes).pop_front() {
+                    loop {
+                        // Not `while let`: that would hold the lock while the lane runs.
+                        let Some(lane) = locked(&lanes).pop_front() else { break };
                         run_lane(&lane, &report);
                     }
                 });
