@@ -51,6 +51,11 @@ struct Plan {
 impl Db {
     /// Applies `batch` as one transaction.
     pub fn commit(&mut self, batch: &Batch) -> Result<Committed> {
+        self.commit_watched(batch, &mut || ())
+    }
+
+    /// The same; `built` is called between building the new pages and writing them, for whoever measures.
+    pub fn commit_watched(&mut self, batch: &Batch, built: &mut dyn FnMut()) -> Result<Committed> {
         self.check_writable()?;
         batch.check()?;
         self.release_pending();
@@ -63,7 +68,10 @@ impl Db {
             Ok(plan)
         });
         match plan {
-            Ok(plan) => self.write(&state, plan, new.finish(self.lowering)),
+            Ok(plan) => {
+                built();
+                self.write(&state, plan, new.finish(self.lowering))
+            }
             Err(error) => {
                 (self.free, self.buffer) = new.abandon();
                 Err(error)

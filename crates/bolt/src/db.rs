@@ -202,6 +202,11 @@ impl Db {
         self.state.meta.txid
     }
 
+    /// Whether somebody still holds a view of an older state: pages freed since then cannot be used again.
+    pub fn is_held_back(&self) -> bool {
+        self.shared.oldest_pin().is_some_and(|oldest| oldest < self.txid())
+    }
+
     /// Page size of the file.
     pub fn page_size(&self) -> u32 {
         self.state.meta.page_size

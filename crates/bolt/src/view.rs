@@ -68,6 +68,11 @@ impl Shared {
         drop(old);
     }
 
+    /// How many states are held, each by one view and its clones.
+    pub(crate) fn pinned(&self) -> usize {
+        self.pins.lock().pinned.values().map(|pinned| pinned.views as usize).sum()
+    }
+
     /// The oldest transaction that a view holds.
     pub(crate) fn oldest_pin(&self) -> Option<u64> {
         self.pins.lock().pinned.keys().next().copied()
@@ -123,6 +128,11 @@ pub struct View {
 }
 
 impl View {
+    /// How many views of this file there are, clones not counted.
+    pub fn open_views(&self) -> usize {
+        self.pin.shared.pinned()
+    }
+
     pub(crate) fn state(&self) -> &State {
         &self.pin.state
     }

@@ -91,5 +91,5 @@ fn propose(shared: &Shared, revision: i64) {
     shared.logger.info("starting auto compaction", &[("revision", revision.into())]);
     let body = pb::CompactionRequest { revision, physical: false }.encode_to_vec().into();
     let proposal = Proposal { reply_to: None, identity: None, field: field::COMPACTION, body };
-    shared.member.push(MemberInput::Propose(vec![proposal]));
+    shared.member.push(MemberInput::Propose(vec![proposal], std::time::Instant::now()));
 }

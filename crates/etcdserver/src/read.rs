@@ -3,6 +3,7 @@
 //! A [`Published`] is one consistent moment: keys, users, alarms and members as of the same applied entry. A check
 //! of rights and the read that it permits therefore cannot disagree about the auth revision.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use api::Status;
@@ -104,13 +105,14 @@ pub fn range(
     })
 }
 
-/// Serves a checked read-only transaction, a whole `TxnResponse`. After an error `out` is as it was.
+/// Serves a checked read-only transaction, a whole `TxnResponse`, and says how many ranges that took. After an
+/// error `out` is as it was.
 pub fn txn(
     published: &Published,
     caller: Caller<'_>,
     request: &Txn<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), Status> {
+) -> Result<u64, Status> {
     assert!(request.is_read_only(), "a transaction that writes goes through the log");
     for_each_need(request, &mut |need| published.auth.check(caller, need, &published.leases))?;
     check_not_stale(published, caller)?;
@@ -118,13 +120,14 @@ pub fn txn(
         reader: Reader::View(&published.view),
         source: Shared::Copied,
         keys_only_lease: published.keys_only_lease,
+        ranges: Cell::new(0),
     };
     let mut responses = Vec::new();
     let done = run.run(request, &published.leases, Some(&mut responses)).map_err(status)?;
     put_header(out, &published.ids, done.revision);
     put_number(out, 0x10, u64::from(done.succeeded));
     out.extend_from_slice(&responses);
-    Ok(())
+    Ok(run.ranges.get())
 }
 
 /// How many keys the first message of a streamed range asks for.

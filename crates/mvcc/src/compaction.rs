@@ -165,6 +165,7 @@ impl Store {
             Some(hashing) => hashing.sweep(self.records(), job.revision, budget, merge)?,
             None => Swept { dead: merge.by_ref().take(budget).collect(), done: merge.is_empty() },
         };
+        self.counts.compacted += swept.dead.len() as u64;
         for dead in swept.dead {
             self.active.delete(dead);
         }

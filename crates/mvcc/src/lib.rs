@@ -43,6 +43,6 @@ pub use kv::KeyValue;
 pub use range::{RangeQuery, RangeSummary, SortOrder, SortTarget, Visit};
 pub use restore::Restored;
 pub use revision::Revision;
-pub use store::Store;
+pub use store::{Counts, Store};
 pub use view::View;
 pub use write_txn::{Deleted, Put, WriteTxn};

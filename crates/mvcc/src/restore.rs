@@ -92,6 +92,7 @@ impl Store {
             arena: Arena::default(),
             create,
             applied: Applied { index: restored.consistent_index, term: restored.term, changed: false },
+            counts: crate::store::Counts::default(),
         };
         if let Some(scheduled) = restored.scheduled {
             store.schedule_compaction(scheduled)?;

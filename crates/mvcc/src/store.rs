@@ -37,6 +37,24 @@ pub struct Store {
     /// Buckets the file lacks; created by the next batch.
     pub(crate) create: Vec<Bucket>,
     pub(crate) applied: Applied,
+    pub(crate) counts: Counts,
+}
+
+/// What the store was asked for since it was opened, counted as etcd's metrics count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ranges by transactions, looks at previous records included.
+    pub ranges: u64,
+    /// Puts.
+    pub puts: u64,
+    /// Deletions of an interval, also those that found nothing.
+    pub deletes: u64,
+    /// Transactions of more than one of these.
+    pub txns: u64,
+    /// Bytes of keys and values put.
+    pub put_bytes: u64,
+    /// Records that compaction took away.
+    pub compacted: u64,
 }
 
 /// The raft entry up to which everything has been applied, and whether the next batch has to say so.
@@ -70,6 +88,16 @@ impl Store {
     /// The last revision a compaction was asked for; -1 before the first.
     pub fn compact_revision(&self) -> i64 {
         self.compact_revision
+    }
+
+    /// What it was asked for so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Counts a range that was answered without reading: etcd reads a key where we know the answer.
+    pub fn count_range(&mut self) {
+        self.counts.ranges += 1;
     }
 
     /// Begins a transaction; it makes one new revision if it changes anything.
@@ -142,9 +170,12 @@ impl Store {
         self.file.sizes().total + self.unflushed_bytes() as u64
     }
 
-    /// The size of the file as of the last commit: what the space quota is about.
-    pub fn file_size(&self) -> u64 {
-        self.file.sizes().total
+    /// What the space quota is about: the size of the file as of the last commit, or what it will need for all that
+    /// is applied, if that is more. A commit takes its time on a busy disk, and nothing may slip past the quota
+    /// meanwhile.
+    pub fn size_for_quota(&self) -> u64 {
+        let sizes = self.file.sizes();
+        sizes.total.max(sizes.in_use + self.unflushed_bytes() as u64)
     }
 
     /// Takes what has been applied as a batch for the file. Nothing if there are no changes, or if the last

@@ -8,8 +8,9 @@ use crate::event::{Event, EventBatch};
 use crate::key_index::{KeyState, RangeEnd};
 use crate::kv::KeyValue;
 use crate::range::{Index, RangeQuery, RangeSummary, Source, Visit, decode};
-use crate::{Revision, Store};
+use crate::{Counts, Revision, Store};
 use bytes::Bytes;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// See the head of this file. Must be ended.
@@ -17,6 +18,10 @@ use std::sync::Arc;
 pub struct WriteTxn<'a> {
     store: &'a mut Store,
     events: Vec<Event>,
+    /// What this transaction did so far; `txns` stays 0 in it.
+    counts: Counts,
+    /// Counted apart, because reading does not need the transaction for itself.
+    ranges: Cell<u64>,
 }
 
 /// What a put did.
@@ -48,7 +53,7 @@ impl Deleted {
 
 impl<'a> WriteTxn<'a> {
     pub(crate) fn new(store: &'a mut Store) -> WriteTxn<'a> {
-        WriteTxn { store, events: Vec::new() }
+        WriteTxn { store, events: Vec::new(), counts: Counts::default(), ranges: Cell::new(0) }
     }
 
     /// The revision that reads of this transaction see: the store's, and one more once something was changed.
@@ -65,8 +70,26 @@ impl<'a> WriteTxn<'a> {
         Revision::new(self.store.revision + 1, self.events.len() as i64)
     }
 
+    /// Counts a range that is answered by other means.
+    pub fn count_range(&self) {
+        self.ranges.set(self.ranges.get() + 1);
+    }
+
+    /// What was done so far counts as a transaction of its own: in etcd the comparisons of a transaction read in
+    /// one, and its operations are another.
+    pub fn settle_counts(&mut self) {
+        let (done, total) = (std::mem::take(&mut self.counts), &mut self.store.counts);
+        let ranges = self.ranges.take();
+        total.ranges += ranges;
+        total.puts += done.puts;
+        total.deletes += done.deletes;
+        total.put_bytes += done.put_bytes;
+        total.txns += u64::from(ranges + done.puts + done.deletes > 1);
+    }
+
     /// Answers a range request; own changes are seen.
     pub fn range(&self, query: &RangeQuery, visit: &mut Visit<'_>) -> Result<RangeSummary> {
+        self.count_range();
         let source = Source {
             index: Index::Writer(&self.store.index),
             records: self.store.records(),
@@ -88,6 +111,7 @@ impl<'a> WriteTxn<'a> {
 
     /// The key's record; own changes are seen.
     pub fn current(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.count_range();
         match self.key_state(key) {
             Some(state) => self.store.record(state.modified).map(Some),
             None => Ok(None),
@@ -110,6 +134,8 @@ impl<'a> WriteTxn<'a> {
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64, want_previous: bool) -> Result<Put> {
         let previous = if want_previous { self.current(key)? } else { None };
         let revision = self.next_revision();
+        self.counts.puts += 1;
+        self.counts.put_bytes += (key.len() + value.len()) as u64;
         let store = &mut *self.store;
         let info = store.index.put(key, revision);
         let kv = KeyValue {
@@ -128,6 +154,10 @@ impl<'a> WriteTxn<'a> {
 
     /// Deletes the keys of an interval.
     pub fn delete_range(&mut self, key: &[u8], end: &RangeEnd, want_previous: bool) -> Result<Deleted> {
+        self.counts.deletes += 1;
+        if want_previous {
+            self.count_range();
+        }
         let mut found = Vec::new();
         let arena = &mut self.store.arena;
         let at = self.store.revision + i64::from(!self.events.is_empty());
@@ -174,6 +204,7 @@ impl<'a> WriteTxn<'a> {
 
 impl Drop for WriteTxn<'_> {
     fn drop(&mut self) {
+        self.settle_counts();
         // The index and the buffer hold what the revision does not show: going on would write it twice.
         assert!(
             self.events.is_empty() || std::thread::panicking(),

@@ -7,6 +7,7 @@
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
+pub mod http;
 pub mod semantics;
 
 use std::path::Path;

@@ -65,6 +65,10 @@ pub(crate) struct Config {
     pub(crate) compaction_batch_limit: u64,
     pub(crate) compaction_sleep: Duration,
     pub(crate) watch_progress_interval: Duration,
+    /// Requests that take longer at apply are logged.
+    pub(crate) slow_apply: Duration,
+    /// Unary calls that take longer are logged.
+    pub(crate) slow_call: Duration,
     pub(crate) max_learners: u64,
     pub(crate) no_fsync: bool,
     pub(crate) reuse_port: bool,
@@ -137,6 +141,8 @@ impl Config {
             compaction_sleep: or_time(duration("compaction-sleep-interval"), Duration::from_millis(10)),
             watch_progress_interval: or_time(duration("watch-progress-notify-interval"), Duration::from_secs(600))
                 .max(Duration::from_millis(100)),
+            slow_apply: or_time(duration("warning-apply-duration"), Duration::from_millis(100)),
+            slow_call: or_time(duration("warning-unary-request-duration"), Duration::from_millis(300)),
             max_learners: int("max-learners").max(0) as u64,
             no_fsync: on("unsafe-no-fsync"),
             reuse_port: on("socket-reuse-port"),

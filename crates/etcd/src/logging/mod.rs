@@ -5,6 +5,7 @@
 //! hundredth.
 
 mod encode;
+pub(crate) mod requests;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -233,6 +234,16 @@ impl Logger {
     pub(crate) fn fatal(&self, text: &str, fields: &[Field<'_>]) -> ! {
         self.write(Level::Fatal, "", text, fields, Location::caller());
         std::process::exit(1);
+    }
+
+    /// A time as it stands in lines.
+    pub(crate) fn time(&self, unix_nanos: u128) -> String {
+        encode::timestamp(unix_nanos, self.0.offset_seconds)
+    }
+
+    /// Whether lines of this level are written at all.
+    pub(crate) fn admits(&self, level: Level) -> bool {
+        level >= self.0.level
     }
 
     /// A line of a named part, such as `raft`.

@@ -53,12 +53,18 @@ pub(crate) enum Kind {
 /// How long to wait before a batch that found no room is tried again.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 
+/// How long a step of a defragmentation waits for readers to take the view after the last one, and how it looks.
+const HAND_OVER: Duration = Duration::from_millis(20);
+const HAND_OVER_POLL: Duration = Duration::from_micros(100);
+
 struct Committer {
     shared: Arc<Shared>,
     db: bolt::Db,
     reader: bolt::Reader,
     defragments: Vec<oneshot::Sender<Result<(), String>>>,
     defragment_start: Instant,
+    /// Since when readers are asked to go over to the newest view.
+    handed_over: Instant,
 }
 
 /// Runs until it is told to close.
@@ -70,6 +76,7 @@ pub(crate) fn run(shared: &Arc<Shared>, db: bolt::Db) {
         reader,
         defragments: Vec::new(),
         defragment_start: Instant::now(),
+        handed_over: Instant::now(),
     };
     let mut jobs = Vec::new();
     loop {
@@ -115,8 +122,14 @@ impl Committer {
     fn commit(&mut self, mut batch: bolt::Batch, force: bool) {
         let start = Instant::now();
         loop {
-            match self.db.commit(&batch) {
-                Ok(_) => break,
+            let mut built_at = Instant::now();
+            let build = built_at;
+            match self.db.commit_watched(&batch, &mut || built_at = Instant::now()) {
+                Ok(_) => {
+                    self.shared.metrics.backend_build.observe(built_at - build);
+                    self.shared.metrics.backend_write.observe(built_at.elapsed());
+                    break;
+                }
                 Err(error) if error.is_no_space() => {
                     self.shared.member.push(MemberInput::NoSpace);
                     if self.shared.stops() {
@@ -149,13 +162,23 @@ impl Committer {
         self.shared.member.push(MemberInput::Committed(committed));
     }
 
+    /// One step, once readers have let go of the pages that the last one left: only then is there room to move
+    /// others to, and an end of the file to cut. A view that stays (a snapshot under way) is waited for only briefly;
+    /// what it holds back is cut with later commits.
     fn defragment_step(&mut self) {
         if self.defragments.is_empty() {
             return;
         }
+        if self.db.is_held_back() && self.handed_over.elapsed() < HAND_OVER {
+            std::thread::sleep(HAND_OVER_POLL);
+            return;
+        }
         let result = match self.db.defragment_step() {
             Ok(progress) if progress.done => Ok(()),
-            Ok(_) => return,
+            Ok(_) => {
+                self.handed_over = Instant::now();
+                return self.tell(Kind::Moved, false);
+            }
             Err(error) if error.is_no_space() => Err(error.to_string()),
             Err(error) => self.fail("failed to defragment backend", &error),
         };

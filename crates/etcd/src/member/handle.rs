@@ -17,13 +17,14 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::Config;
 use crate::logging::Logger;
 use crate::member::mailbox::{TaskMailbox, ThreadMailbox};
+use crate::member::meter::CallStats;
 use crate::metrics::Metrics;
 use crate::v3rpc::Done;
 
 /// What may be said to the member thread.
 pub(crate) enum MemberInput {
-    /// Requests for the log, one batch per turn of a network thread.
-    Propose(Vec<Proposal>),
+    /// Requests for the log, one batch per turn of a network thread, and when it left.
+    Propose(Vec<Proposal>, Instant),
     /// Linearizable reads.
     Read(Vec<ReplyTo>),
     /// Keepalives.
@@ -64,6 +65,8 @@ pub(crate) enum Mail {
     CompactionFinished(i64),
     /// Work that a thread of its own did for a call.
     Done(ReplyTo, Done),
+    /// Calls that took long, before their answers.
+    Slow(Vec<(ReplyTo, CallStats)>),
     /// Say goodbye to clients and end.
     Stop,
 }
@@ -165,6 +168,11 @@ impl Shared {
         for network in &self.networks {
             network.push(mail());
         }
+    }
+
+    /// How long a unary call may take without a line about it; zero when there is one for all.
+    pub(crate) fn slow_call(&self) -> std::time::Duration {
+        if self.logger.admits(crate::logging::Level::Debug) { std::time::Duration::ZERO } else { self.config.slow_call }
     }
 
     /// Whether the process stops.

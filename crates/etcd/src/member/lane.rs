@@ -28,6 +28,8 @@ use tokio::sync::oneshot;
 use crate::member::commit;
 use crate::member::handle::{Mail, MemberInput, Shared, State};
 use crate::member::log;
+use crate::member::meter::{CallStats, Meter};
+use crate::metrics;
 
 /// Bytes not yet given to the commit thread at which a batch is frozen without waiting for its time.
 const FLUSH_BYTES: usize = 8 << 20;
@@ -36,6 +38,8 @@ const FLUSH_BYTES: usize = 8 << 20;
 const UNFLUSHED_BYTES_MAX: usize = 256 << 20;
 /// Revisions a compaction step looks at, at most, before the turn goes on.
 const COMPACTION_STEP: usize = 1000;
+/// A compaction step is followed by a pause so many times as long, while there is other work.
+const COMPACTION_PAUSE: u32 = 12;
 
 /// Answers of one turn for one network thread.
 #[derive(Default)]
@@ -45,6 +49,7 @@ struct Outgoing {
     renewed: Vec<(Renewal, i64)>,
     lease_times: Vec<(LeaseQuestion, LeaseTimes)>,
     refused: Vec<(ReplyTo, Status)>,
+    slow: Vec<(ReplyTo, CallStats)>,
 }
 
 /// See the head of this file.
@@ -57,6 +62,11 @@ pub(crate) struct Lane {
     events: Vec<Arc<EventBatch>>,
     effects: Vec<RaftEffect>,
     outcome: Outcome,
+    meter: Meter,
+    /// Leader as last seen.
+    leader: u64,
+    /// When the compaction under way was asked for, and whether it has made a step.
+    compaction_start: Option<(Instant, bool)>,
     /// Reads whose index is confirmed but not applied yet.
     reads: Vec<(u64, Vec<ReplyTo>)>,
     /// Since when something waits to be committed to the file.
@@ -73,6 +83,8 @@ pub(crate) struct Lane {
     sizes: bolt::Sizes,
     /// A compaction is under way; when its next step is due.
     compaction_due: Option<u64>,
+    /// The applied index at the last step of a compaction.
+    applied_at_compaction: u64,
     nospace_raised: bool,
     /// As last logged.
     cluster_version: Option<api::version::Version>,
@@ -104,7 +116,11 @@ impl Lane {
         let compaction_due = applier.store().is_compacting().then_some(0);
         let file_at = applier.applied();
         let cluster_version = applier.cluster().version();
+        let meter = Meter::new(&shared);
         Lane {
+            meter,
+            leader: 0,
+            compaction_start: None,
             shared,
             log,
             node,
@@ -122,6 +138,7 @@ impl Lane {
             snapshot: None,
             sizes,
             compaction_due,
+            applied_at_compaction: 0,
             nospace_raised: false,
             cluster_version,
             is_dirty: true,
@@ -173,7 +190,7 @@ impl Lane {
 
     fn input(&mut self, input: MemberInput) {
         match input {
-            MemberInput::Propose(batch) => self.propose(batch),
+            MemberInput::Propose(batch, at) => self.propose(batch, at),
             MemberInput::Read(batch) => self.step(RaftInput::ReadIndex(batch)),
             MemberInput::Renew(batch) => self.step(RaftInput::Renew(batch)),
             MemberInput::LeaseTimes(batch) => self.step(RaftInput::LeaseTimes(batch)),
@@ -192,7 +209,8 @@ impl Lane {
     }
 
     /// Takes requests, unless the disk is so far behind that the buffers have reached their bound.
-    fn propose(&mut self, batch: Vec<Proposal>) {
+    fn propose(&mut self, batch: Vec<Proposal>, at: Instant) {
+        self.meter.proposed(at);
         if self.applier.store().unflushed_bytes() <= UNFLUSHED_BYTES_MAX {
             return self.step(RaftInput::Propose(batch));
         }
@@ -232,7 +250,7 @@ impl Lane {
                 }
             }
             RaftEffect::Renewed(renewed) => {
-                self.shared.metrics.lease_renewed.add(renewed.len() as u64);
+                self.shared.metrics.lane.lease_renewed.bump(renewed.iter().filter(|(_, ttl)| *ttl > 0).count() as u64);
                 for row in renewed {
                     self.outgoing[usize::from(row.0.reply_to.thread)].renewed.push(row);
                 }
@@ -245,6 +263,10 @@ impl Lane {
             RaftEffect::Refused(refused) => self.refused(refused),
             RaftEffect::Role(role) => {
                 self.applier.set_reads_are_local(role.reads_are_local);
+                if role.leader != 0 && role.leader != self.leader {
+                    self.shared.metrics.lane.leader_changes.bump(1);
+                }
+                self.leader = role.leader;
                 self.is_dirty = true;
             }
             RaftEffect::ConfChanged(_) => self.is_dirty = true,
@@ -265,7 +287,7 @@ impl Lane {
     }
 
     fn refused(&mut self, refused: Vec<(ReplyTo, Status)>) {
-        self.shared.metrics.proposals_failed.add(refused.len() as u64);
+        self.shared.metrics.lane.proposals_failed.bump(refused.len() as u64);
         for row in refused {
             self.outgoing[usize::from(row.0.thread)].refused.push(row);
         }
@@ -274,6 +296,9 @@ impl Lane {
     /// Writes inline when nothing else waits: two crossings saved. Otherwise the log thread takes over and requests
     /// that arrive meanwhile become the next batch.
     fn append(&mut self, append: Append) {
+        if let Some(last) = append.entries.last() {
+            self.meter.appended(last.index);
+        }
         if self.log.is_idle() && self.shared.member.is_empty() {
             let ready = append.ready;
             self.log.append(&self.shared, &append);
@@ -286,7 +311,11 @@ impl Lane {
     fn apply(&mut self, committed: Committed) {
         let now = self.shared.now();
         let mut outcome = std::mem::take(&mut self.outcome);
-        if let Err(error) = self.applier.apply(now, committed, &mut outcome) {
+        let Lane { applier, meter, shared, .. } = self;
+        meter.begin();
+        let applied =
+            applier.apply_watched(now, committed, &mut outcome, &mut |applied| meter.applied(shared, &applied));
+        if let Err(error) = applied {
             self.shared.logger.fatal("failed to apply", &[("error", error.to_string().into())]);
         }
         self.is_dirty = true;
@@ -301,9 +330,17 @@ impl Lane {
         self.step(RaftInput::Applied { index: outcome.index, leases });
         for (id, result) in outcome.replies.drain(..) {
             if let Some(to) = self.node.take_waiting(id) {
-                self.outgoing[usize::from(to.thread)].replies.push((to, result));
+                let outgoing = &mut self.outgoing[usize::from(to.thread)];
+                if let Some(stats) = self.meter.take_call(id) {
+                    outgoing.slow.push((to, stats));
+                }
+                outgoing.replies.push((to, result));
+            } else if let Ok(Reply::LeaseRevoke { .. }) = result {
+                // Nobody asked: its time was up.
+                self.shared.metrics.lane.lease_expired.bump(1);
             }
         }
+        self.meter.end();
         self.events.append(&mut outcome.events);
         if !outcome.proposals.is_empty() {
             let proposals = std::mem::take(&mut outcome.proposals);
@@ -311,6 +348,7 @@ impl Lane {
         }
         if std::mem::take(&mut outcome.compaction_scheduled) {
             self.compaction_due = Some(now.mono_ns);
+            self.compaction_start.get_or_insert((Instant::now(), false));
         }
         if std::mem::take(&mut outcome.force_snapshot) {
             self.step(RaftInput::ForceSnapshot);
@@ -390,8 +428,11 @@ impl Lane {
             return;
         }
         let limit = (self.shared.config.compaction_batch_limit as usize).min(COMPACTION_STEP);
-        let next = now.mono_ns + self.compaction_pause_ns();
-        match self.applier.store_mut().compaction_step(limit) {
+        let start = Instant::now();
+        let progress = self.applier.store_mut().compaction_step(limit);
+        let next = self.shared.now().mono_ns + self.compaction_pause_ns(start.elapsed());
+        self.measure_compaction(start, matches!(progress, Ok(CompactionProgress::Finished(_))));
+        match progress {
             Ok(CompactionProgress::Finished(revision)) => {
                 self.compaction_due = self.applier.store().is_compacting().then_some(next);
                 self.shared.compaction_finished.store(revision, Ordering::Release);
@@ -410,14 +451,33 @@ impl Lane {
         self.unflushed_since.get_or_insert(now.mono_ns);
     }
 
-    /// Go pauses because a step holds a lock; ours only takes turns, so an unset flag means as soon as nothing else
-    /// waits.
-    fn compaction_pause_ns(&self) -> u64 {
-        if self.shared.config.raw.is_set("compaction-sleep-interval") {
-            self.shared.config.compaction_sleep.as_nanos() as u64
-        } else {
-            MILLISECOND / 10
+    fn measure_compaction(&mut self, step: Instant, is_last: bool) {
+        let lane = &self.shared.metrics.lane;
+        let (start, has_begun) = self.compaction_start.unwrap_or((step, false));
+        let pause = metrics::as_millis(step.elapsed());
+        // The first step is of the index alone, the others take records away.
+        if has_begun { lane.compaction_pause.observe(pause) } else { lane.index_compaction_pause.observe(pause) }
+        self.compaction_start = Some((start, true));
+        if is_last {
+            lane.compaction_total.observe(metrics::as_millis(start.elapsed()));
+            lane.compaction_last.set((self.shared.now().wall_ns / 1_000_000_000) as i64);
+            self.compaction_start = None;
         }
+    }
+
+    /// Go pauses because a step holds a lock; ours only takes turns, so an unset flag means: the next step at once
+    /// when nothing else waits, and a small share of the thread when something does.
+    fn compaction_pause_ns(&mut self, step: Duration) -> u64 {
+        let applied = self.applier.applied().0;
+        let is_busy = std::mem::replace(&mut self.applied_at_compaction, applied) != applied;
+        let pause = if self.shared.config.raw.is_set("compaction-sleep-interval") {
+            self.shared.config.compaction_sleep
+        } else if is_busy {
+            step * COMPACTION_PAUSE
+        } else {
+            Duration::from_nanos(MILLISECOND / 10)
+        };
+        pause.as_nanos() as u64
     }
 
     /// Gives the commit thread what has gathered, when it is time or somebody waits for it.
@@ -482,7 +542,9 @@ impl Lane {
         if self.snapshot == Some(SnapshotStep::Committing) && committed.forced {
             self.snapshot = Some(SnapshotStep::Recording);
             let (index, term) = self.file_at;
+            let start = Instant::now();
             let local = LocalSnapshot::new(self.applier.cluster(), index, term);
+            self.shared.metrics.snap_marshal.observe(start.elapsed());
             self.log.push(log::Job::Snapshot(Box::new(local)));
         }
     }
@@ -520,7 +582,7 @@ impl Lane {
                 committed: status.committed,
                 sizes: self.sizes,
             }));
-            self.shared.metrics.progress(status.committed, self.applier.applied().0);
+            self.measure(status.committed);
         }
         if !self.events.is_empty() {
             let events = Arc::new(std::mem::take(&mut self.events));
@@ -528,6 +590,9 @@ impl Lane {
         }
         for (network, outgoing) in self.shared.networks.iter().zip(&mut self.outgoing) {
             let mut mail = Vec::new();
+            if !outgoing.slow.is_empty() {
+                mail.push(Mail::Slow(std::mem::take(&mut outgoing.slow)));
+            }
             if !outgoing.replies.is_empty() {
                 mail.push(Mail::Replies(std::mem::take(&mut outgoing.replies)));
             }
@@ -547,6 +612,20 @@ impl Lane {
         }
     }
 
+    /// Takes over what the lanes count themselves.
+    fn measure(&self, committed: u64) {
+        let (lane, counts) = (&self.shared.metrics.lane, self.applier.store().counts());
+        lane.proposals_committed.set(committed.cast_signed());
+        lane.proposals_applied.set(self.applier.applied().0.cast_signed());
+        lane.proposals_pending.set(self.node.waiting() as i64);
+        lane.ranges.set(counts.ranges);
+        lane.puts.set(counts.puts);
+        lane.deletes.set(counts.deletes);
+        lane.txns.set(counts.txns);
+        lane.put_bytes.set(counts.put_bytes);
+        lane.compacted_keys.set(counts.compacted);
+    }
+
     /// The end: what is committed is applied, what is applied goes into the file, durably.
     fn finish(mut self) {
         self.log.push(log::Job::Stop);
@@ -558,7 +637,7 @@ impl Lane {
         for input in rest {
             match input {
                 MemberInput::Persisted(_) | MemberInput::Committed(_) | MemberInput::SnapshotSaved(_) => self.input(input),
-                MemberInput::Propose(batch) => {
+                MemberInput::Propose(batch, _) => {
                     let stopped = Status::from(ErrorCode::Stopped);
                     let waiting = batch.into_iter().filter_map(|proposal| proposal.reply_to);
                     self.refused(waiting.map(|to| (to, stopped.clone())).collect());

@@ -67,6 +67,7 @@ impl Lane {
     /// cannot be known.
     pub(crate) fn append(&self, shared: &Shared, append: &Append) {
         let mut wal = self.wal.lock();
+        let start = Instant::now();
         let written = loop {
             match wal.write(&append.entries, append.hard_state.as_ref()) {
                 Ok(written) => break written,
@@ -77,13 +78,14 @@ impl Lane {
                 Err(error) => fail(shared, &error),
             }
         };
+        let written_at = Instant::now();
+        shared.metrics.wal_write.observe(written_at - start);
         shared.metrics.wal_write_bytes.add(written.bytes);
         if written.needs_sync || append.must_sync {
-            let start = Instant::now();
             if let Err(error) = wal.sync() {
                 fail(shared, &error);
             }
-            let took = start.elapsed();
+            let took = written_at.elapsed();
             shared.metrics.wal_fsync.observe(took);
             if took > SLOW_SYNC {
                 let fields = [("took", took.into()), ("expected-duration", SLOW_SYNC.into())];
@@ -114,9 +116,13 @@ impl Lane {
                     Job::Snapshot(local) => {
                         let dir = shared.core.snap_dir();
                         let mut wal = self.wal.lock();
+                        let start = Instant::now();
                         if let Err(error) = snapshot::save(&*shared.disk, &dir, &mut wal, &local) {
                             fail(shared, &error);
                         }
+                        // Nearly all of it is the sync of a small file.
+                        shared.metrics.snap_save.observe(start.elapsed());
+                        shared.metrics.snap_fsync.observe(start.elapsed());
                         Some(MemberInput::SnapshotSaved(local.index))
                     }
                     Job::Stop => None,

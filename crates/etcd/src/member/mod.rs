@@ -7,7 +7,7 @@
 //! | commit | the database file | `commit.rs` |
 //! | network | connections, watch hubs, reads | `crate::net` |
 //!
-//! Reading order: `mailbox.rs` (the queue), `handle.rs` (what threads share), `lane.rs`, `log.rs`, `commit.rs`.
+//! Reading order: `mailbox.rs` (the queue), `handle.rs` (what threads share), `lane.rs`, `log.rs`, `commit.rs`, `meter.rs` (how long requests take).
 
 pub(crate) mod commit;
 pub(crate) mod handle;
@@ -15,3 +15,4 @@ pub(crate) mod lane;
 mod lines;
 pub(crate) mod log;
 pub(crate) mod mailbox;
+pub(crate) mod meter;

@@ -71,7 +71,6 @@ impl Client {
             Ok(Some(read)) => read,
             Ok(None) => return State::Open,
         };
-        desk.received(read);
         if self.carry.is_empty() {
             let (state, used) = self.receive(number, desk, &buffer[..read]);
             self.carry.extend_from_slice(&buffer[used..read]);
@@ -99,6 +98,7 @@ impl Client {
 
     fn receive(&mut self, number: u32, desk: &mut Desk, input: &[u8]) -> (State, usize) {
         let now = desk.now_ms();
+        desk.begin_reads();
         let mut handler = Handler { desk, calls: &mut self.calls, connection: number };
         match self.connection.receive(now, input, &mut handler) {
             Ok(used) => (State::Open, used),
@@ -112,6 +112,7 @@ impl Client {
     /// Writes what there is, as far as the socket takes it.
     pub(crate) fn flush(&mut self, desk: &mut Desk) -> State {
         self.wants_write = false;
+        desk.count(self.connection.replies());
         loop {
             let out = self.connection.output();
             if out.is_empty() {
@@ -121,7 +122,6 @@ impl Client {
             let filled = out.slices(&mut slices);
             match self.stream.write(&slices[..filled]) {
                 Ok(Some(written)) => {
-                    desk.sent(written);
                     self.connection.output().advance(written);
                 }
                 Ok(None) => {
@@ -132,6 +132,11 @@ impl Client {
                 Err(_) => return State::Closed,
             }
         }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn remote(&self) -> String {
+        self.stream.remote()
     }
 
     /// Whether input waits only for output to leave.
@@ -153,6 +158,7 @@ impl Client {
     pub(crate) fn abandon(&mut self, number: u32, desk: &mut Desk) {
         let mut handler = Handler { desk, calls: &mut self.calls, connection: number };
         self.connection.abandon(&mut handler);
+        desk.count(self.connection.replies());
         let watches = self.calls.drain().filter(|(_, waiting)| matches!(waiting, Waiting::Watch)).map(|(call, _)| call);
         desk.watch.drop_connection(number, watches);
     }

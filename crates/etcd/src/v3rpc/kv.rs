@@ -1,5 +1,7 @@
 //! `etcdserverpb.KV`: checks, then the log or the published state.
 
+use std::time::Instant;
+
 use api::Status;
 use api::error::{Code, ErrorCode};
 use api::methods::Method;
@@ -92,21 +94,23 @@ impl Handler<'_> {
     ) -> Result<(), Status> {
         let state = self.state();
         if serializable || state.edge.reads_are_local {
-            return self.desk.serve_read(&state, method, message, replies, call, self.calls);
+            let since = self.desk.lap;
+            self.desk.reading = self.connection;
+            return self.desk.serve_read(&state, (method, since), message, replies, call, self.calls);
         }
         let to = self.reply_to(call);
         self.desk.turn.reads.push(to);
-        self.calls.insert(call, Waiting::Read(method, Bytes::copy_from_slice(message)));
+        self.calls.insert(call, Waiting::Read(method, Bytes::copy_from_slice(message), Instant::now()));
         Ok(())
     }
 }
 
 impl Desk {
-    /// Answers a read from the published state.
+    /// Answers a read from the published state, and measures it; `since` is when it came.
     pub(super) fn serve_read(
         &mut self,
         state: &State,
-        method: Method,
+        (method, since): (Method, Instant),
         request: &[u8],
         replies: &mut Replies,
         call: u32,
@@ -117,13 +121,17 @@ impl Desk {
             Method::KvRange => {
                 let range = Range::parse(request)?;
                 let mut answer = Vec::new();
-                read::range(&state.edge, caller, &range, &mut answer)?;
+                let served = read::range(&state.edge, caller, &range, &mut answer);
+                self.range_served(since, (call, &range), request.len(), &served, answer.len());
+                served?;
                 replies.reply_bytes(call, answer.into());
             }
             Method::KvTxn => {
                 let txn = Txn::parse(request)?;
                 let mut answer = Vec::new();
-                read::txn(&state.edge, caller, &txn, &mut answer)?;
+                let served = read::txn(&state.edge, caller, &txn, &mut answer);
+                self.txn_served(since, (call, &txn), request.len(), &served, &answer);
+                served?;
                 replies.reply_bytes(call, answer.into());
             }
             Method::KvRangeStream => {

@@ -2,6 +2,7 @@
 //! defragmentation by workers of their own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::Status;
 use api::error::{Code, ErrorCode};
@@ -100,8 +101,10 @@ impl Handler<'_> {
             let file = wait.blocking_recv().map_err(|_| Status::from(ErrorCode::Stopped))?;
             let version = StorageVersion::from_minor(3, shared.config.emulated_minor).expect("one of the choices");
             let leave_out = mvcc::schema::hash_leaves_out(version);
+            let start = Instant::now();
             let hash =
                 mvcc::hash_file(&file, leave_out).map_err(|error| Status::unknown(error.to_string()))?;
+            shared.metrics.hash.observe(start.elapsed());
             let mut out = Vec::new();
             put_header(&mut out, &state.edge.ids, state.edge.view.revision());
             api::wire::put_uint(2, u64::from(hash), &mut out);
@@ -114,7 +117,10 @@ impl Handler<'_> {
         let request: pb::HashKvRequest = api::wire::decode(Bytes::copy_from_slice(message))?;
         self.work(call, move |shared, state| {
             let view = &state.edge.view;
-            let hash = view.hash_kv(request.revision).map_err(|error| match error {
+            let start = Instant::now();
+            let hash = view.hash_kv(request.revision);
+            shared.metrics.hash_revision.observe(start.elapsed());
+            let hash = hash.map_err(|error| match error {
                 mvcc::Error::Compacted => ErrorCode::Compacted.into(),
                 mvcc::Error::FutureRevision => ErrorCode::FutureRev.into(),
                 other => Status::unknown(other.to_string()),
@@ -179,6 +185,7 @@ fn send_snapshot(
     let tell = |done| shared.networks[usize::from(to.thread)].push(Mail::Done(to, done));
     let total = view.stream_len();
     let version = format!("3.{}.0", shared.config.emulated_minor);
+    let start = Instant::now();
     let (mut offset, mut digest) = (0u64, Sha256::new());
     let mut buffer = vec![0; SNAPSHOT_CHUNK_BYTES];
     let send = |blob: &[u8], remaining: u64| {
@@ -209,6 +216,7 @@ fn send_snapshot(
             return;
         }
     }
+    shared.metrics.backend_snapshot.observe(start.elapsed());
     if send(&digest.finalize(), 0) {
         tell(Done::End(Ok(())));
     }

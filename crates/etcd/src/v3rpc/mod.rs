@@ -11,10 +11,12 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod stats;
 mod watch;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::error::{Code, ErrorCode};
 use api::methods::{self, Method, OnLearner};
@@ -28,6 +30,7 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use crate::member::handle::{Mail, MemberInput, Shared, State};
+use crate::metrics;
 use crate::net::client::{Calls, Client};
 
 pub(crate) use maintenance::{Done, storage_version};
@@ -38,10 +41,10 @@ pub(crate) type Clients = HashMap<u32, Box<Client>, FixedState>;
 
 /// A call that cannot be answered yet, and what is needed to answer it.
 pub(crate) enum Waiting {
-    /// A linearizable read that waits for its read index: method and request.
-    Read(Method, Bytes),
-    /// A compaction asked for with `physical`, already scheduled at this revision: the answer waits for the work.
-    Compaction(Reply, i64),
+    /// A linearizable read that waits for its read index: method, request, and when it came.
+    Read(Method, Bytes, Instant),
+    /// A compaction asked for with `physical`: its answer waits until the work up to this revision is done.
+    Compaction(Result<Reply, Status>, i64),
     /// The same, before it is scheduled.
     PhysicalCompaction(i64),
     /// Time to live of a lease, with its keys if asked for.
@@ -105,6 +108,14 @@ pub(crate) struct Desk {
     pub(crate) watch_wake: Rc<Notify>,
     batch: Vec<MemberInput>,
     drained: Vec<u32>,
+    /// What the client said its version is that called last, and where such calls are counted.
+    client_version: (Vec<u8>, usize),
+    /// End of the last read: where the next one begins, as far as times are measured.
+    pub(crate) lap: Instant,
+    /// Connection whose read is being answered.
+    reading: u32,
+    /// How long a read may take without a line about it, and a call.
+    limits: (Duration, Duration),
 }
 
 /// What the codec talks to while it reads one connection.
@@ -118,7 +129,13 @@ impl Desk {
     /// The desk of network thread `thread`.
     pub(crate) fn new(thread: u16, shared: Arc<Shared>) -> Desk {
         let watch = WatchDesk::new(&shared);
+        let unknown = shared.metrics.thread(thread).client_version(b"unknown");
+        let limits = (shared.config.slow_apply, shared.slow_call());
         Desk {
+            client_version: (b"unknown".to_vec(), unknown),
+            lap: Instant::now(),
+            reading: 0,
+            limits,
             thread,
             shared,
             turn: Turn::default(),
@@ -133,12 +150,25 @@ impl Desk {
         self.shared.now_ms()
     }
 
-    pub(crate) fn received(&self, bytes: usize) {
-        self.shared.metrics.client_received.add(bytes as u64);
+    /// What this thread counts.
+    pub(crate) fn metrics(&self) -> &metrics::Thread {
+        self.shared.metrics.thread(self.thread)
     }
 
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.shared.metrics.client_sent.add(bytes as u64);
+    /// Takes over what a connection's codec has counted.
+    pub(crate) fn count(&self, replies: &mut Replies) {
+        let tally = replies.tally();
+        if !tally.is_empty() {
+            self.metrics().take(tally);
+        }
+    }
+
+    fn call_started(&mut self, method: Method, meta: &Metadata) {
+        let version = meta.client_api_version().unwrap_or(b"unknown");
+        if self.client_version.0 != version {
+            self.client_version = (version.to_vec(), self.metrics().client_version(version));
+        }
+        self.metrics().call_started(method, self.client_version.1);
     }
 
     /// A connection broke the rules of HTTP/2.
@@ -153,7 +183,7 @@ impl Desk {
     pub(crate) fn send_turn(&mut self) {
         let turn = &mut self.turn;
         if !turn.proposals.is_empty() {
-            self.batch.push(MemberInput::Propose(std::mem::take(&mut turn.proposals)));
+            self.batch.push(MemberInput::Propose(std::mem::take(&mut turn.proposals), Instant::now()));
         }
         if !turn.reads.is_empty() {
             self.batch.push(MemberInput::Read(std::mem::take(&mut turn.reads)));
@@ -218,6 +248,13 @@ impl Desk {
             Mail::Events(batches) => self.deliver_events(&batches, clients),
             Mail::CompactionFinished(revision) => self.deliver_compaction(revision, clients),
             Mail::Done(to, done) => self.deliver_done(to, done, clients),
+            Mail::Slow(calls) => {
+                for (to, stats) in calls {
+                    if let Some(client) = clients.get(&to.connection) {
+                        stats::line(&self.shared, &client.remote(), stats);
+                    }
+                }
+            }
             Mail::Stop => {}
         }
     }
@@ -250,31 +287,47 @@ impl Desk {
             (Ok(reply), Some(Waiting::PhysicalCompaction(revision)))
                 if self.shared.compaction_finished.load(std::sync::atomic::Ordering::Acquire) < revision =>
             {
-                client.calls.insert(to.stream, Waiting::Compaction(reply, revision));
+                client.calls.insert(to.stream, Waiting::Compaction(Ok(reply), revision));
                 return;
+            }
+            (Err(status), Some(Waiting::PhysicalCompaction(_))) if status == ErrorCode::Compacted.into() => {
+                // Somebody else's compaction may still be at work: this caller wants to hear when it is over.
+                let state = self.shared.published.load();
+                if state.edge.compacting {
+                    let revision = state.edge.view.compact_revision();
+                    client.calls.insert(to.stream, Waiting::Compaction(Err(status), revision));
+                    return;
+                }
+                Err(status)
             }
             (result, _) => result,
         };
+        self.answer(to.stream, result, client);
+        self.touch(to.connection, client);
+    }
+
+    /// Ends a unary call.
+    fn answer(&self, call: u32, result: Result<Reply, Status>, client: &mut Client) {
         let replies = client.connection.replies();
         match result {
             Ok(reply) => {
                 let ids = self.shared.published.load().edge.ids;
-                replies.reply(to.stream, |out| reply.encode(&ids, out));
+                replies.reply(call, |out| reply.encode(&ids, out));
             }
             Err(status) => {
-                replies.reply_status(to.stream, status.code, &status.message);
+                replies.reply_status(call, status.code, &status.message);
             }
         }
-        self.touch(to.connection, client);
     }
 
     fn deliver_read(&mut self, to: ReplyTo, clients: &mut Clients) {
         let Some(client) = clients.get_mut(&to.connection) else { return };
-        let Some(Waiting::Read(method, request)) = client.calls.remove(&to.stream) else { return };
+        let Some(Waiting::Read(method, request, since)) = client.calls.remove(&to.stream) else { return };
         let state = self.shared.published.load_full();
         let Client { connection, calls, .. } = &mut **client;
         let replies = connection.replies();
-        if let Err(status) = self.serve_read(&state, method, &request, replies, to.stream, calls) {
+        self.reading = to.connection;
+        if let Err(status) = self.serve_read(&state, (method, since), &request, replies, to.stream, calls) {
             replies.reply_status(to.stream, status.code, &status.message);
         }
         self.touch(to.connection, client);
@@ -289,9 +342,8 @@ impl Desk {
                 .map(|(call, _)| *call)
                 .collect();
             for call in done {
-                let Some(Waiting::Compaction(reply, _)) = client.calls.remove(&call) else { continue };
-                let ids = self.shared.published.load().edge.ids;
-                client.connection.replies().reply(call, |out| reply.encode(&ids, out));
+                let Some(Waiting::Compaction(result, _)) = client.calls.remove(&call) else { continue };
+                self.answer(call, result, client);
                 self.touch(*number, client);
             }
         }
@@ -430,9 +482,11 @@ impl grpc::Sink for Handler<'_> {
 
     fn on_unary(&mut self, replies: &mut Replies, call: u32, method: u16, meta: &Metadata, message: &[u8]) {
         let method = method_of(method);
-        self.desk.shared.metrics.call_started(method, meta.client_api_version());
+        self.desk.call_started(method, meta);
+        self.desk.metrics().message_received(method, message.len());
         let answer =
             self.admit(method.row(), meta, message).and_then(|()| self.unary(replies, call, method, message));
+        self.desk.note_other(self.connection, call, method);
         if let Err(status) = answer {
             replies.reply_status(call, status.code, &status.message);
         }
@@ -440,7 +494,7 @@ impl grpc::Sink for Handler<'_> {
 
     fn on_open(&mut self, replies: &mut Replies, call: u32, method: u16, meta: &Metadata) {
         let method = method_of(method);
-        self.desk.shared.metrics.call_started(method, meta.client_api_version());
+        self.desk.call_started(method, meta);
         if let Err(status) = self.admit(method.row(), meta, &[]) {
             replies.finish(call, status.code, &status.message);
             return;
@@ -463,6 +517,7 @@ impl grpc::Sink for Handler<'_> {
     }
 
     fn on_message(&mut self, replies: &mut Replies, call: u32, method: u16, message: &[u8]) {
+        self.desk.metrics().message_received(method_of(method), message.len());
         let answer = match method_of(method) {
             Method::Watch => self.watch_message(replies, call, message),
             Method::LeaseKeepAlive => self.keep_alive(call, message),

@@ -4,7 +4,7 @@
 //! messages. A stream that has too much queued is full: its watchers fall back to history until it has drained.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Status;
 use api::etcdserverpb as pb;
@@ -19,6 +19,7 @@ use prost::Message;
 
 use super::{Clients, Desk, Handler};
 use crate::member::handle::Shared;
+use crate::metrics;
 
 /// Bytes queued for a stream beyond which its watchers wait.
 const STREAM_QUEUE_BYTES: usize = 4 << 20;
@@ -76,13 +77,16 @@ impl WatchDesk {
         self.progress_interval_ms + (self.progress_interval_ms / 10) * (jitter & 0xff) / 256
     }
 
-    /// Streams whose interval is over.
-    fn tick(&mut self, now_ms: u64) {
+    /// Streams whose interval is over; says whether there was one.
+    fn tick(&mut self, now_ms: u64) -> bool {
+        let mut any = false;
         while let Some((at, stream)) = self.ticks.first().copied().filter(|(at, _)| *at <= now_ms) {
             self.ticks.remove(&(at, stream));
             self.ticks.insert((now_ms + self.interval_of(stream), stream));
             self.hub.progress_tick(stream, &mut self.outputs);
+            any = true;
         }
+        any
     }
 
     /// A stream is gone.
@@ -159,7 +163,10 @@ impl Handler<'_> {
                 ..response
             },
         };
+        let start = Instant::now();
         replies.send(call, |out| response.encode(out).expect("a vector grows"));
+        self.desk.metrics().send_control.observe(start.elapsed());
+        self.desk.measure_watchers();
         self.desk.watch_wake.notify_one();
     }
 
@@ -201,7 +208,10 @@ impl Desk {
             Err(error) => self.unreadable(&error),
         };
         let now = self.shared.now_ms();
-        self.watch.tick(now);
+        let ticks = Instant::now();
+        if self.watch.tick(now) {
+            self.metrics().send_progress.observe(ticks.elapsed());
+        }
         self.send_outputs(&state.edge.ids, clients);
         let next = self.watch.ticks.first().map_or(u64::MAX, |(at, _)| *at);
         (more, Duration::from_millis(next.saturating_sub(now).clamp(1, IDLE_SLEEP_MS)))
@@ -214,18 +224,67 @@ impl Desk {
 
     /// Turns what the hub has to say into messages.
     fn send_outputs(&mut self, ids: &HeaderIds, clients: &mut Clients) {
+        self.measure_watchers();
         let mut outputs = std::mem::take(&mut self.watch.outputs);
+        if outputs.is_empty() {
+            self.watch.outputs = outputs;
+            return;
+        }
+        let (start, mut sent) = (Instant::now(), Sent::default());
         for output in outputs.drain(..) {
             let (connection, call) = place_of(output.stream);
             let Some(client) = clients.get_mut(&connection) else { continue };
             let replies = client.connection.replies();
             let queued = send_output(&output, ids, self.watch.fragment_bytes, replies, call);
+            sent.add(&output);
             if queued > STREAM_QUEUE_BYTES {
                 self.watch.hub.stream_full(output.stream);
             }
             self.touch(connection, client);
         }
         self.watch.outputs = outputs;
+        sent.measure(self.metrics(), start.elapsed());
+    }
+
+    fn measure_watchers(&self) {
+        let (metrics, counts) = (self.metrics(), self.watch.hub.counts());
+        metrics.streams.set(self.watch.ticks.len() as i64);
+        metrics.watchers.set(counts.watchers as i64);
+        metrics.slow_watchers.set(counts.slow as i64);
+    }
+}
+
+/// What was sent together.
+#[derive(Default)]
+struct Sent {
+    responses: u64,
+    events: u64,
+    control: u64,
+}
+
+impl Sent {
+    fn add(&mut self, output: &HubOutput) {
+        let receivers = output.watch_ids.len() as u64;
+        match &output.kind {
+            Kind::Events { events, .. } => {
+                self.responses += receivers;
+                self.events += receivers * events.len() as u64;
+            }
+            Kind::Progress { .. } | Kind::Compacted { .. } => self.control += receivers,
+        }
+    }
+
+    /// All of it took this long; each response its part.
+    fn measure(&self, metrics: &metrics::Thread, took: Duration) {
+        let part = |of: u64| took / u32::try_from(of.max(1)).unwrap_or(u32::MAX);
+        if self.responses > 0 {
+            metrics.events.bump(self.events);
+            metrics.send_events.observe_many(part(self.responses + self.control), self.responses);
+            metrics.send_per_event.observe_many(part(self.events), self.responses);
+        }
+        if self.control > 0 {
+            metrics.send_control.observe_many(part(self.responses + self.control), self.control);
+        }
     }
 }
 

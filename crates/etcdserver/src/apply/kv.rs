@@ -3,6 +3,8 @@
 //! Gates come first ([`Applier::gate`]), then what each request asks for. A write past the quota is carried out
 //! and answered with an error all the same: the file's size is a local matter and must not decide about state.
 
+use std::cell::Cell;
+
 use api::error::ErrorCode;
 use api::etcdserverpb as pb;
 use mvcc::RangeEnd;
@@ -74,6 +76,7 @@ impl Applier {
             reader: Reader::Writer(&mut txn),
             source: at.source(),
             keys_only_lease: self.settings.keys_only_lease,
+            ranges: Cell::new(0),
         };
         let done = match run.run(&request, self.lessor.view(), at.wanted.then_some(&mut responses)) {
             Ok(done) => done,
@@ -95,13 +98,15 @@ impl Applier {
         let request: pb::CompactionRequest = decode(at)?;
         self.gate(field::COMPACTION, || 0)?;
         self.store.schedule_compaction(request.revision)?;
+        // etcd reads a key to learn the revision.
+        self.store.count_range();
         out.compaction_scheduled = true;
         Ok(Reply::Compaction { revision: self.store.revision() })
     }
 
     /// Whether a write of this cost still has room in the file, asked before it is carried out.
     fn has_room(&self, cost: u64) -> bool {
-        self.settings.quota.has_room(self.store.file_size(), cost)
+        self.settings.quota.has_room(self.store.size_for_quota(), cost)
     }
 
     /// The answer to a write that had no room: it was carried out, yet it is an error, and this member raises its

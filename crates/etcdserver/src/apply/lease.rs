@@ -21,7 +21,7 @@ impl Applier {
     pub(super) fn lease_grant(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
         let request: pb::LeaseGrantRequest = decode(at)?;
         self.gate(field::LEASE_GRANT, || LEASE_COST)?;
-        let room = self.settings.quota.has_room(self.store.file_size(), LEASE_COST);
+        let room = self.settings.quota.has_room(self.store.size_for_quota(), LEASE_COST);
         let id = request.id;
         let ttl = self.lessor.grant(id, request.ttl)?;
         self.store_lease(id);

@@ -186,6 +186,19 @@ impl Shared<'_> {
     }
 }
 
+/// A request of the log that has just been applied, for whoever measures and warns.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied<'a> {
+    /// Index of its entry.
+    pub index: u64,
+    /// What it said.
+    pub envelope: Envelope<'a>,
+    /// Whether this member proposed it.
+    pub is_own: bool,
+    /// What came of it.
+    pub result: Result<&'a Reply, ErrorCode>,
+}
+
 /// One entry on its way through apply.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
@@ -288,16 +301,32 @@ impl Applier {
     ///
     /// The time is an argument like everywhere in the core; nothing replicated may follow from it, so nobody reads
     /// it here.
-    pub fn apply(&mut self, _now: Now, work: Committed, out: &mut Outcome) -> Result<(), Error> {
+    pub fn apply(&mut self, now: Now, work: Committed, out: &mut Outcome) -> Result<(), Error> {
+        self.apply_watched(now, work, out, &mut |_| ())
+    }
+
+    /// The same, and `watch` is told of every request right after it was applied.
+    pub fn apply_watched(
+        &mut self,
+        _now: Now,
+        work: Committed,
+        out: &mut Outcome,
+        watch: &mut dyn FnMut(Applied<'_>),
+    ) -> Result<(), Error> {
         assert!(work.snapshot.is_none(), "a snapshot replaces the apply lane, it is not applied by it");
         for entry in work.entries {
-            self.apply_entry(entry, out)?;
+            self.apply_entry(entry, out, watch)?;
         }
         out.index = self.applied;
         Ok(())
     }
 
-    fn apply_entry(&mut self, entry: raftpb::Entry, out: &mut Outcome) -> Result<(), Error> {
+    fn apply_entry(
+        &mut self,
+        entry: raftpb::Entry,
+        out: &mut Outcome,
+        watch: &mut dyn FnMut(Applied<'_>),
+    ) -> Result<(), Error> {
         let (index, term) = (entry.index(), entry.term());
         if index <= self.applied {
             return Ok(());
@@ -306,7 +335,7 @@ impl Applier {
         self.store.set_consistent_index(index, term);
         match EntryType::try_from(entry.r#type.unwrap_or(0)) {
             Ok(EntryType::EntryNormal) => match entry.data {
-                Some(data) if !data.is_empty() => self.normal_entry(index, &data, out)?,
+                Some(data) if !data.is_empty() => self.normal_entry(index, &data, out, watch)?,
                 // A new leader's first entry.
                 _ => {}
             },
@@ -323,12 +352,26 @@ impl Applier {
         Ok(())
     }
 
-    fn normal_entry(&mut self, index: u64, data: &Bytes, out: &mut Outcome) -> Result<(), Error> {
+    fn normal_entry(
+        &mut self,
+        index: u64,
+        data: &Bytes,
+        out: &mut Outcome,
+        watch: &mut dyn FnMut(Applied<'_>),
+    ) -> Result<(), Error> {
         let envelope = Envelope::parse(data)
             .map_err(|error| Error::Entry { index, reason: format!("cannot be read: {error}") })?;
         let wanted = self.is_own(envelope.id);
         let at = Context { index, data, envelope, wanted };
-        match self.dispatch(at, out) {
+        let result = self.dispatch(at, out);
+        match &result {
+            Ok(reply) => watch(Applied { index, envelope, is_own: wanted, result: Ok(reply) }),
+            Err(Failure::Refused(error)) => {
+                watch(Applied { index, envelope, is_own: wanted, result: Err(*error) });
+            }
+            Err(Failure::Fatal(_)) => {}
+        }
+        match result {
             Ok(reply) if wanted => out.replies.push((envelope.id, Ok(reply))),
             Err(Failure::Refused(error)) if wanted => out.replies.push((envelope.id, Err(error.into()))),
             Ok(_) | Err(Failure::Refused(_)) => {}

@@ -6,6 +6,8 @@
 //!   execution cannot fail but for a fault of the store.
 //! - All changes share one main revision; operations see the earlier writes of the same transaction.
 
+use std::cell::Cell;
+
 use api::error::ErrorCode;
 use bytes::Bytes;
 use mvcc::kv::KeyValue;
@@ -125,6 +127,8 @@ pub(crate) struct Run<'r, 's> {
     pub(crate) source: Shared<'r>,
     /// Whether results without values show the lease, as before 3.7.
     pub(crate) keys_only_lease: bool,
+    /// Ranges so far, those of comparisons included.
+    pub(crate) ranges: Cell<u64>,
 }
 
 /// How a transaction ended.
@@ -146,6 +150,9 @@ impl Run<'_, '_> {
         let mut path = Vec::new();
         self.choose(txn, &mut path)?;
         self.check(txn, leases, &mut path.iter(), &mut KeySet::default())?;
+        if let Reader::Writer(txn) = &mut self.reader {
+            txn.settle_counts();
+        }
         self.execute(txn, &mut path.iter(), out)?;
         Ok(Outcome { succeeded: path[0], revision: self.reader.revision() })
     }
@@ -176,6 +183,7 @@ impl Run<'_, '_> {
         );
         // What stands in the index needs no record.
         query.keys_only = matches!(compare.target, target::VERSION | target::CREATE | target::MOD);
+        self.ranges.set(self.ranges.get() + 1);
         let (mut any, mut all, mut broken) = (false, true, None);
         self.reader.range(&query, &mut |record| match KeyValue::decode(record) {
             Ok(kv) => {
@@ -240,7 +248,10 @@ impl Run<'_, '_> {
     fn exists(&self, key: &[u8]) -> bool {
         match &self.reader {
             Reader::View(view) => view.key_state(key, view.revision()).is_some(),
-            Reader::Writer(txn) => txn.key_state(key).is_some(),
+            Reader::Writer(txn) => {
+                txn.count_range();
+                txn.key_state(key).is_some()
+            }
         }
     }
 
@@ -309,6 +320,7 @@ impl Run<'_, '_> {
     }
 
     fn range_body(&self, query: &RangeQuery, out: &mut Vec<u8>) -> Result<(), Failure> {
+        self.ranges.set(self.ranges.get() + 1);
         range_body(&self.reader, query, out).map(|_| ())
     }
 

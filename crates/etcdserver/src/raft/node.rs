@@ -204,6 +204,11 @@ impl Node {
         self.proposals.waiting.take(id)
     }
 
+    /// How many requests wait for their entry to be applied.
+    pub fn waiting(&self) -> usize {
+        self.proposals.waiting.len()
+    }
+
     /// A fresh request id, for proposals that carry one inside (lease ids).
     pub fn ids(&self) -> &RequestIds {
         &self.ids

@@ -76,7 +76,7 @@ impl Waiting {
         taken
     }
 
-    #[cfg(test)]
+    /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

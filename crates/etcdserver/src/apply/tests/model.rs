@@ -580,7 +580,7 @@ proptest! {
         let parsed = request::Txn::parse(&bytes).unwrap();
         let published = Published { ids: HeaderIds::default(), ..(*lane.applier.publish()).clone() };
         let on_view = crate::read::txn(&published, Caller::default(), &parsed, &mut out)
-            .map(|()| out)
+            .map(|_| out)
             .map_err(|status| status.message.trim_start_matches("etcdserver: ").to_owned());
         prop_assert_eq!(answer_bytes(lane.txn(request)), on_view);
     }
