@@ -371,6 +371,20 @@ impl Thread {
     }
 }
 
+/// Longest first line of HTTP/1 that is waited for.
+const FIRST_LINE_MAX: usize = 4096;
+
+/// Whether the first line is a request of HTTP/1; `None` before its end. Nobody else is answered, as in Go: a client
+/// of HTTP/2 would take the answer for a frame.
+fn is_http1(first: &[u8]) -> Option<bool> {
+    let Some(end) = first.iter().position(|byte| *byte == b'\n') else {
+        return (first.len() > FIRST_LINE_MAX).then_some(false);
+    };
+    let line = first[..end].strip_suffix(b"\r").unwrap_or(&first[..end]);
+    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    Some(words.len() > 2 && words.last().is_some_and(|version| [&b"HTTP/1.0"[..], b"HTTP/1.1"].contains(version)))
+}
+
 /// Reads until the protocol is known.
 async fn first_bytes(stream: &Stream, serves: Serves) -> Option<(grpc::Preface, Vec<u8>)> {
     let mut first = Vec::new();
@@ -386,7 +400,28 @@ async fn first_bytes(stream: &Stream, serves: Serves) -> Option<(grpc::Preface, 
             (grpc::Preface::Incomplete, _) => {}
             (grpc::Preface::Other, Serves::GrpcOnly) => return None,
             (grpc::Preface::Http2, Serves::HttpOnly) => return None,
+            (grpc::Preface::Other, _) => match is_http1(&first) {
+                Some(true) => return Some((grpc::Preface::Other, first)),
+                Some(false) => return None,
+                None => {}
+            },
             (preface, _) => return Some((preface, first)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_http1;
+
+    #[test]
+    fn only_a_request_line_is_http1() {
+        assert_eq!(is_http1(b"GET /health HT"), None);
+        assert_eq!(is_http1(b"GET /health HTTP/1.1\r\nHost: "), Some(true));
+        assert_eq!(is_http1(b"POST /a b HTTP/1.0\n"), Some(true));
+        assert_eq!(is_http1(b"INVALID CONNECTION PREFACE\r\n\r\n"), Some(false));
+        assert_eq!(is_http1(b"GET /\r\n"), Some(false));
+        assert_eq!(is_http1(b"\x16\x03\x01\n"), Some(false));
+        assert_eq!(is_http1(&[b'a'; 5000]), Some(false));
     }
 }
