@@ -216,6 +216,8 @@ impl Killer<'_> {
     async fn last_look(&mut self) -> Result<(), String> {
         self.world.hold_compaction();
         self.world.down();
+        // What was sent before still happens: this time the process lives.
+        self.pause_of(300..400).await;
         let start = Instant::now();
         let link = Link::new(&self.member.client_url());
         let before = verify::hash(&link, 0).await?;

@@ -163,12 +163,15 @@ impl Ledger {
                 return Err(format!("operations {other} and {id} both were given revision {revision}"));
             }
         }
+        let mut nameless = Vec::new();
         for revision in self.explained.max(1) + 1..=upto {
-            let cause = self.cause(history, revision, &done_at, cut)?;
-            let Some(id) = cause else { continue };
-            if let Some(before) = self.ops[id].applied.replace(revision) {
-                return Err(format!("operation {id} happened at {before} and again at {revision}"));
+            match self.named_cause(history, revision, &done_at, cut)? {
+                Some(id) => self.happened(id, revision)?,
+                None => nameless.push(revision),
             }
+        }
+        for (id, revision) in self.match_deletions(history, &nameless, cut)? {
+            self.happened(id, revision)?;
         }
         self.explained = upto;
         for id in self.settled..cut {
@@ -188,8 +191,15 @@ impl Ledger {
         self.ops.is_empty()
     }
 
-    /// The operation that made a revision; `None` for a lease that ran out.
-    fn cause(
+    fn happened(&mut self, id: usize, revision: i64) -> Result<(), String> {
+        match self.ops[id].applied.replace(revision) {
+            Some(before) => Err(format!("operation {id} happened at {before} and again at {revision}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The operation that made a revision, where a value or an answer names it.
+    fn named_cause(
         &self,
         history: &History,
         revision: i64,
@@ -197,52 +207,84 @@ impl Ledger {
         cut: usize,
     ) -> Result<Option<usize>, String> {
         let changes = history.changes(revision);
-        let fits = |id: usize| expected(id, &self.ops[id].kind, history, revision).as_deref() == Some(changes);
         let written = changes.iter().find_map(|change| match change {
             Change::Put { value, .. } => Some(value),
             Change::Delete { .. } => None,
         });
-        let named = match written {
+        let id = match written {
             Some(value) => {
                 let (id, _) = writer_of(value)
                     .filter(|(id, nth)| *id < self.ops.len() && value_of(*id, *nth) == *value)
                     .ok_or_else(|| format!("revision {revision} holds a value that nobody sent: {value:?}"))?;
-                Some(id)
+                id
             }
-            None => done_at.get(&revision).copied(),
+            None => match done_at.get(&revision) {
+                Some(id) => *id,
+                None => return Ok(None),
+            },
         };
-        if let Some(id) = named {
-            let op = &self.ops[id];
-            let agrees = match op.outcome {
-                Outcome::Done(at, changed) => changed && at == revision,
-                Outcome::Unknown | Outcome::Pending => true,
-                Outcome::Refused => false,
-            };
-            // A request cannot be taken up by a process that was started after it was written off.
-            return if agrees && fits(id) && (self.settled..cut).contains(&id) {
-                Ok(Some(id))
-            } else {
-                Err(format!("revision {revision} holds {changes:?}, operation {id} is {op:?}"))
-            };
-        }
-        // The answer to a revocation does not say whether keys went with the lease.
-        let open = |id: &usize| {
-            let op = &self.ops[*id];
-            let may_be = match op.outcome {
-                Outcome::Unknown | Outcome::Pending => true,
-                Outcome::Done(..) => matches!(op.kind, Kind::Revoke { .. }),
-                Outcome::Refused => false,
-            };
-            may_be && op.applied.is_none()
+        let op = &self.ops[id];
+        let agrees = match op.outcome {
+            Outcome::Done(at, changed) => changed && at == revision,
+            Outcome::Unknown | Outcome::Pending => true,
+            Outcome::Refused => false,
         };
-        if let Some(id) = (self.settled..cut).rev().filter(open).find(|id| fits(*id)) {
-            return Ok(Some(id));
+        // A request cannot be taken up by a process that was started after it was written off.
+        let is_of_its_time = (self.settled..cut).contains(&id);
+        if agrees && is_of_its_time && self.makes(id, history, revision) {
+            Ok(Some(id))
+        } else {
+            Err(format!("revision {revision} holds {changes:?}, operation {id} is {op:?}"))
         }
-        let expired = self.ops.iter().any(|op| match op.kind {
-            Kind::Grant { lease, ttl } if ttl < LONG_TTL => revoked(history, lease, revision).as_deref() == Some(changes),
+    }
+
+    fn makes(&self, id: usize, history: &History, revision: i64) -> bool {
+        expected(id, &self.ops[id].kind, history, revision).as_deref() == Some(history.changes(revision))
+    }
+
+    /// Finds an operation for each of these revisions, which only delete and which no answer names: operations
+    /// without an answer, and revocations, whose answer does not say whether keys went with the lease. Several may
+    /// fit one revision, so that they are matched. Revisions that are left must be leases that ran out.
+    fn match_deletions(
+        &self,
+        history: &History,
+        revisions: &[i64],
+        cut: usize,
+    ) -> Result<Vec<(usize, i64)>, String> {
+        let may_be = |id: &usize| match self.ops[*id].outcome {
+            Outcome::Unknown | Outcome::Pending => self.ops[*id].applied.is_none(),
+            Outcome::Done(..) => matches!(self.ops[*id].kind, Kind::Revoke { .. }),
+            Outcome::Refused => false,
+        };
+        let open: Vec<usize> = (self.settled..cut).filter(may_be).collect();
+        let fitting = |revision: i64| -> Vec<usize> {
+            open.iter().copied().filter(|id| self.makes(*id, history, revision)).collect()
+        };
+        let mut rows: Vec<(i64, bool, Vec<usize>)> = revisions
+            .iter()
+            .map(|&revision| (revision, self.is_expiry(history, revision), fitting(revision)))
+            .collect();
+        // Those that need an operation choose first.
+        rows.sort_by_key(|row| row.1);
+        let mut taken = BTreeMap::new();
+        for row in 0..rows.len() {
+            if !assign(&rows, row, &mut taken, &mut Vec::new()) && !rows[row].1 {
+                let revision = rows[row].0;
+                let (changes, fits) = (history.changes(revision), &rows[row].2);
+                return Err(format!("nobody asked for revision {revision}: {changes:?}; {fits:?} are taken"));
+            }
+        }
+        Ok(taken.into_iter().map(|(id, row)| (id, rows[row].0)).collect())
+    }
+
+    /// Whether a lease that ran out explains a revision.
+    fn is_expiry(&self, history: &History, revision: i64) -> bool {
+        self.ops.iter().any(|op| match op.kind {
+            Kind::Grant { lease, ttl } if ttl < LONG_TTL => {
+                revoked(history, lease, revision).as_deref() == Some(history.changes(revision))
+            }
             _ => false,
-        });
-        if expired { Ok(None) } else { Err(format!("nobody asked for revision {revision}: {changes:?}")) }
+        })
     }
 
     /// Checks one settled operation against the history.
@@ -313,6 +355,27 @@ impl Ledger {
         }
         counts
     }
+}
+
+/// Gives a row one of its operations, moving other rows to another of theirs where needed.
+fn assign(
+    rows: &[(i64, bool, Vec<usize>)],
+    row: usize,
+    taken: &mut BTreeMap<usize, usize>,
+    tried: &mut Vec<usize>,
+) -> bool {
+    for &id in &rows[row].2 {
+        if tried.contains(&id) {
+            continue;
+        }
+        tried.push(id);
+        let holder = taken.get(&id).copied();
+        if holder.is_none_or(|holder| assign(rows, holder, taken, tried)) {
+            taken.insert(id, row);
+            return true;
+        }
+    }
+    false
 }
 
 /// The changes that an operation makes when it is applied as `revision`; `None` if it makes none.
@@ -392,6 +455,28 @@ mod tests {
         assert!(lost.explain(&history(&[0]), 2, 2).is_err(), "beyond the end");
         let mut lost = ledger(&[Outcome::Done(2, true), Outcome::Unknown]);
         assert!(lost.explain(&history(&[1]), 2, 2).is_err(), "another one in its place");
+    }
+
+    #[test]
+    fn deletions_without_an_answer_are_matched() {
+        let mut history = history(&[0]);
+        let delete = |revision| {
+            let kv = KeyValue { key: "k".into(), mod_revision: revision, ..KeyValue::default() };
+            [Event { r#type: EventType::Delete as i32, kv: Some(kv), prev_kv: None }]
+        };
+        history.push(&delete(3), true).unwrap();
+        let mut ledger = ledger(&[Outcome::Done(2, true)]);
+        for end in ["", "l"] {
+            ledger.begin(Kind::Delete { key: "k".into(), end: end.into() });
+        }
+        ledger.write_off();
+        ledger.explain(&history, 3, 3).unwrap();
+        assert_eq!(ledger.counts().unknown_applied, 1, "either of them, not both");
+        let rows = [(3, false, vec![1, 2]), (4, false, vec![1])];
+        let mut taken = BTreeMap::new();
+        assert!((0..2).all(|row| assign(&rows, row, &mut taken, &mut Vec::new())));
+        assert_eq!(taken, BTreeMap::from([(1, 1), (2, 0)]), "the first gives way");
+        assert!(!assign(&[(3, false, vec![1]), (4, false, vec![1])], 1, &mut BTreeMap::from([(1, 0)]), &mut Vec::new()));
     }
 
     #[test]

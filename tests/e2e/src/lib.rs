@@ -11,5 +11,6 @@
 pub mod history;
 pub mod kill_loop;
 pub mod ledger;
+pub mod process;
 pub mod raw;
 pub mod rpc;
