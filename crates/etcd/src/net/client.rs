@@ -161,5 +161,6 @@ impl Client {
         desk.count(self.connection.replies());
         let watches = self.calls.drain().filter(|(_, waiting)| matches!(waiting, Waiting::Watch)).map(|(call, _)| call);
         desk.watch.drop_connection(number, watches);
+        desk.watch_wake.notify_one();
     }
 }

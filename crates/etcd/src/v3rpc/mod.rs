@@ -554,6 +554,8 @@ impl Handler<'_> {
     fn forget(&mut self, call: u32) {
         if let Some(Waiting::Watch) = self.calls.remove(&call) {
             self.desk.watch.drop_call(self.connection, call);
+            // It keeps the counts that are shown.
+            self.desk.watch_wake.notify_one();
         }
     }
 }

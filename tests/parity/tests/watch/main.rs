@@ -1,0 +1,50 @@
+//! The cases `WA-*` of watches, on Go etcd and on ours. One script may cover several numbers where they share a stream.
+//!
+//! Reading order: `create.rs` (requests and their answers), `events.rs` (what arrives, and how it is cut), `past.rs`
+//! (compaction and restarts), `progress.rs`.
+
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
+mod create;
+mod events;
+mod past;
+mod progress;
+
+use parity::semantics::{Suite, covers};
+
+/// Numbers that no single member of this version can show.
+const NOT_HERE: &[(&str, &str)] = &[
+    ("WA-054", "needs three members"),
+    ("WA-055", "needs three members"),
+    ("WA-056", "needs a member without a leader, hence several"),
+    ("WA-057", "needs users and logins, a later capability"),
+    ("WA-058", "needs users and logins, a later capability"),
+    ("WA-059", "needs users and logins, a later capability"),
+    ("WA-060", "needs users and logins, a later capability"),
+    ("WA-061", "needs users and logins, a later capability"),
+    ("WA-062", "needs users and logins, a later capability"),
+    ("WA-063", "needs users and logins, a later capability"),
+    ("WA-064", "needs users and logins, a later capability"),
+    ("WA-065", "needs users and logins, a later capability"),
+    ("WA-068", "needs a learner beside a voter"),
+    ("WA-069", "needs three members"),
+];
+
+fn suite() -> Suite {
+    let mut groups = progress::groups();
+    groups.extend(events::groups());
+    groups.extend(create::groups());
+    groups.extend(past::groups());
+    Suite::new("watch", groups)
+}
+
+#[test]
+fn the_table_is_covered() {
+    covers(&suite(), include_str!("../../cases/watch.txt"), NOT_HERE);
+}
+
+#[test]
+fn watch() {
+    suite().run();
+}
