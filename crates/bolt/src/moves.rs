@@ -43,6 +43,14 @@ pub(crate) struct Moves {
     target: u64,
     round: u32,
     moved: u64,
+    /// In this round something stayed where it is for want of room: pages freed before may have come back since.
+    left: bool,
+}
+
+impl Moves {
+    fn round(round: u32, target: u64) -> Moves {
+        Moves { phase: Phase::Move(None), target, round, moved: 0, left: false }
+    }
 }
 
 #[derive(Debug)]
@@ -79,7 +87,7 @@ impl Db {
         self.check_writable()?;
         let mut moves = match self.moves.take() {
             Some(moves) => moves,
-            None => Moves { phase: Phase::Move(None), target: self.move_target(), round: 1, moved: 0 },
+            None => Moves::round(1, self.move_target()),
         };
         // While set, every commit lowers the high-water mark as far as it can.
         self.lowering = true;
@@ -96,7 +104,7 @@ impl Db {
     /// Just above the pages that will be live, with a little room for rewriting.
     fn move_target(&self) -> u64 {
         let live = self.state.meta.high_water - self.free.count() - self.pending_pages;
-        live + live / 64 + 8
+        live + live / 64 + 16
     }
 
     fn advance(&mut self, moves: &mut Moves) -> Result<Progress> {
@@ -112,6 +120,7 @@ impl Db {
                     progress.moved_pages = group.pages;
                     moves.moved += group.pages;
                 }
+                moves.left |= group.leaves > 0 && !room;
                 moves.phase = match group.resume {
                     Some(position) if room => Phase::Move(Some(position)),
                     _ => Phase::Settle(SETTLE_COMMITS),
@@ -122,14 +131,15 @@ impl Db {
                 *left -= 1;
                 if *left == 0 {
                     let target = self.move_target();
-                    let again =
-                        self.state.meta.high_water > target && moves.moved > 0 && moves.round < ROUNDS_MAX;
+                    let again = self.state.meta.high_water > target
+                        && (moves.moved > 0 || moves.left)
+                        && moves.round < ROUNDS_MAX;
                     *moves = if again {
-                        Moves { phase: Phase::Move(None), target, round: moves.round + 1, moved: 0 }
+                        Moves::round(moves.round + 1, target)
                     } else {
                         self.force()?;
                         self.cutting = true;
-                        Moves { phase: Phase::Cut, target, round: moves.round, moved: 0 }
+                        Moves { phase: Phase::Cut, ..Moves::round(moves.round, target) }
                     };
                 }
             }
@@ -161,8 +171,7 @@ impl Db {
                     group.resume = stopped.map(|key| (Bytes::copy_from_slice(name), key));
                 } else if group.leaves == 0 && meta.root >= target && name == first_name(&top)? {
                     // Any change rewrites the page that holds the inline buckets.
-                    change.changes.push((Bytes::new(), Op::Touch));
-                    group.leaves += 1;
+                    touch(pages, &[], meta.root, &mut group, &mut change)?;
                 }
                 if !change.changes.is_empty() {
                     group.batch.buckets.insert(Bytes::copy_from_slice(name), change);

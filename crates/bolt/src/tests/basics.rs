@@ -271,3 +271,46 @@ fn the_newest_meta_of_a_copy_is_not_overwritten() {
     assert_eq!(db.commit(&puts(b"a", &[(b"k", b"w")])).unwrap().txid, 8);
     check(&db, "two more");
 }
+
+/// Whatever lies at the end of the file when little is left of it, one defragmentation gives the rest back.
+#[test]
+fn a_file_emptied_in_any_order_shrinks_at_once() {
+    use rand::Rng;
+    for seed in 0..200 {
+        let mut rng = crate::tests::support::rng(seed);
+        let disk = MemDisk::new();
+        let mut db = open(&disk, &Options { sync: crate::SyncMode::Lazy, ..small() }).unwrap();
+        let names: [&[u8]; 4] = [b"alarm", b"key", b"meta", b"zero"];
+        let mut create = Batch::default();
+        for name in names {
+            create.bucket(name).create = true;
+        }
+        db.commit(&create).unwrap();
+        let mut keys = Vec::new();
+        for n in 0..rng.random_range(1..12_u64) {
+            let value = vec![1; rng.random_range(1..40_000)];
+            let key = n.to_be_bytes();
+            db.commit(&puts(b"key", &[(&key, &value)])).unwrap();
+            keys.push(key);
+            if rng.random_bool(0.5) {
+                db.commit(&puts(b"meta", &[(b"index", &n.to_be_bytes())])).unwrap();
+            }
+        }
+        if rng.random_bool(0.5) {
+            db.commit(&puts(b"alarm", &[(b"nospace", b"")])).unwrap();
+        }
+        let mut delete = Batch::default();
+        delete.bucket(b"key").changes =
+            keys.iter().map(|key| (Bytes::copy_from_slice(key), Op::Delete)).collect();
+        if rng.random_bool(0.5) {
+            delete
+                .bucket(b"meta")
+                .changes
+                .push((Bytes::from_static(b"index"), Op::Put(Bytes::from_static(b"last"))));
+        }
+        db.commit(&delete).unwrap();
+        while !db.defragment_step().unwrap().done {}
+        assert!(db.sizes().total <= 20 * 4096, "seed {seed}: {:?}", db.sizes());
+        check(&db, "shrunk");
+    }
+}
