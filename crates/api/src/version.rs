@@ -7,6 +7,10 @@ use std::str::FromStr;
 pub const TRACKED: &str = "3.7.3";
 /// [`TRACKED`], parsed.
 pub const SERVER: Version = Version { major: 3, minor: 7, patch: 3 };
+/// The releases that a member can be taken for, newest first. Clients look at the patch too: kube-apiserver asks 3.5 for
+/// progress of watches from 3.5.13 on.
+pub const RELEASES: [Version; 3] =
+    [SERVER, Version { major: 3, minor: 6, patch: 16 }, Version { major: 3, minor: 5, patch: 35 }];
 /// The oldest cluster that a member may be part of, as peers announce it.
 pub const MIN_CLUSTER: Version = Version { major: 3, minor: 0, patch: 0 };
 
@@ -145,6 +149,13 @@ mod tests {
         }
         assert_eq!(SERVER.minor().one_down(), Some(Minor::new(3, 6)));
         assert_eq!(Minor::new(4, 0).one_down(), None);
+    }
+
+    #[test]
+    fn releases_are_one_of_each_minor_version() {
+        for pair in RELEASES.windows(2) {
+            assert_eq!(pair[0].minor().one_down(), Some(pair[1].minor()));
+        }
     }
 
     #[test]

@@ -440,11 +440,8 @@ fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
             founders.len()
         ));
     }
-    let version = api::version::Version {
-        major: 3,
-        minor: config.emulated_minor as u32,
-        patch: if config.emulated_minor == 7 { api::version::SERVER.patch } else { 0 },
-    };
+    let spoken = api::version::RELEASES.iter().find(|release| u64::from(release.minor) == config.emulated_minor);
+    let version = *spoken.expect("the flag's choices are the releases");
     let mut seed = [0u8; 8];
     fill_seed(&mut seed)?;
     Ok(etcdserver::Config {

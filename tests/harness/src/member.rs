@@ -86,6 +86,12 @@ impl Member {
         self.wait_ready(START_LIMIT);
     }
 
+    /// The same for a member with alarms, which serves but is not healthy.
+    pub fn start_again_with_alarms(&mut self) {
+        self.launch();
+        self.wait_answer(START_LIMIT, "/livez", "ok");
+    }
+
     /// Puts another release's programs in place; takes effect with the next start.
     pub fn swap(&mut self, binaries: &Binaries, options: Options) {
         assert!(self.child.is_none(), "a running process keeps its program");
@@ -116,12 +122,16 @@ impl Member {
     }
 
     fn wait_ready(&mut self, limit: Duration) {
+        self.wait_answer(limit, "/health", "\"true\"");
+    }
+
+    fn wait_answer(&mut self, limit: Duration, path: &str, expected: &str) {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
                 panic!("{} ended with {status} at start:\n{}", self.binaries.label, self.log_tail());
             }
-            if self.http("/health").is_some_and(|(status, body)| status == 200 && body.contains("\"true\"")) {
+            if self.http(path).is_some_and(|(status, body)| status == 200 && body.contains(expected)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -216,6 +226,11 @@ impl Member {
     /// A plain GET on the client port: status and body. `None` when there is no answer.
     pub fn http(&self, path: &str) -> Option<(u16, String)> {
         http_get(self.client_port, path)
+    }
+
+    /// A plain GET on another port that it was told to listen on.
+    pub fn http_on(&self, port: u16, path: &str) -> Option<(u16, String)> {
+        http_get(port, path)
     }
 
     /// A plain GET on the peer port.

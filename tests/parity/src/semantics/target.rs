@@ -99,7 +99,7 @@ pub struct Target {
 
 impl Target {
     /// Starts a fresh member with these flags beside the harness's own, and connects to it.
-    pub(crate) async fn start(side: Side, binaries: &Arc<Binaries>, flags: &[String]) -> Target {
+    pub async fn start(side: Side, binaries: &Arc<Binaries>, flags: &[String]) -> Target {
         let scratch = tempfile::tempdir().expect("scratch is writable");
         let options = Options { flags: flags.to_vec(), ..Options::default() };
         let member = GATE.pass(|| Member::start(binaries, &scratch.path().join("member"), options));
@@ -138,19 +138,26 @@ impl Target {
 
     /// `kill -9`, another start on the same directory, and a new connection.
     pub async fn kill_and_start(&self) {
-        let url = self.member(|member| {
-            member.kill();
-            GATE.pass(|| member.start_again());
-            member.client_url()
-        });
-        self.channel.replace(connect(&url).await);
+        self.restart(Member::kill, Member::start_again).await;
+    }
+
+    /// The same for a member with alarms, which serves but is not healthy.
+    pub async fn kill_and_start_with_alarms(&self) {
+        self.restart(Member::kill, Member::start_again_with_alarms).await;
     }
 
     /// SIGTERM, another start on the same directory, and a new connection.
     pub async fn stop_and_start(&self) {
-        let url = self.member(|member| {
+        let stop = |member: &mut Member| {
             member.stop();
-            GATE.pass(|| member.start_again());
+        };
+        self.restart(stop, Member::start_again).await;
+    }
+
+    async fn restart(&self, end: impl FnOnce(&mut Member), start: impl FnOnce(&mut Member)) {
+        let url = self.member(|member| {
+            end(member);
+            GATE.pass(|| start(member));
             member.client_url()
         });
         self.channel.replace(connect(&url).await);
