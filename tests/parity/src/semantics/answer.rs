@@ -4,8 +4,12 @@ use std::fmt::{self, Debug};
 
 use api::ErrorCode;
 use api::error::Code;
-use api::etcdserverpb::ResponseHeader;
-use api::mvccpb::KeyValue;
+use api::etcdserverpb::response_op::Response;
+use api::etcdserverpb::{
+    DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, TxnResponse, WatchResponse,
+};
+use api::mvccpb::event::EventType;
+use api::mvccpb::{Event, KeyValue};
 
 /// How a case ended: with the first difference, or without.
 pub type Outcome = Result<(), Difference>;
@@ -132,4 +136,51 @@ pub fn kv(kv: &KeyValue) -> (String, i64, i64, i64, i64) {
 #[must_use]
 pub fn rev(header: &Option<ResponseHeader>) -> i64 {
     header.as_ref().map_or(-1, |header| header.revision)
+}
+
+/// What kind of an answer a transaction gave at a place, and `None` where there is none.
+fn op(answer: &TxnResponse, at: usize) -> Option<&Response> {
+    answer.responses.get(at).and_then(|op| op.response.as_ref())
+}
+
+macro_rules! arms {
+    ($($(#[$doc:meta])* $name:ident = $arm:ident($message:ident);)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// When there is another answer at this place, or none.
+        pub fn $name(answer: &TxnResponse, at: usize) -> Result<&$message, Difference> {
+            match op(answer, at) {
+                Some(Response::$arm(message)) => Ok(message),
+                other => Err(Difference(format!("answer {at}: expected {}, got {other:?}", stringify!($arm)))),
+            }
+        }
+    )*};
+}
+
+arms! {
+    /// The range at a place of a transaction's answers.
+    range_at = ResponseRange(RangeResponse);
+    /// The put at a place of a transaction's answers.
+    put_at = ResponsePut(PutResponse);
+    /// The deletion at a place of a transaction's answers.
+    deleted_at = ResponseDeleteRange(DeleteRangeResponse);
+    /// The transaction at a place of a transaction's answers.
+    txn_at = ResponseTxn(TxnResponse);
+}
+
+/// The header of an answer inside a transaction: a revision and nothing else.
+#[must_use]
+pub fn inner(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..Default::default() })
+}
+
+/// `PUT key` or `DELETE key` for every event.
+#[must_use]
+pub fn events(answer: &WatchResponse) -> Vec<String> {
+    let name = |event: &Event| {
+        let kind = EventType::try_from(event.r#type).map_or("?", |kind| kind.as_str_name());
+        format!("{kind} {}", event.kv.as_ref().map_or_else(String::new, |kv| text(&kv.key)))
+    };
+    answer.events.iter().map(name).collect()
 }
