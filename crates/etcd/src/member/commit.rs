@@ -54,8 +54,12 @@ pub(crate) enum Kind {
 const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 
 /// How long a step of a defragmentation waits for readers to take the view after the last one, and how it looks.
-const HAND_OVER: Duration = Duration::from_millis(20);
+/// Readers that are there take it with their next turn, which a slow disk can hold up.
+const HAND_OVER: Duration = Duration::from_millis(500);
 const HAND_OVER_POLL: Duration = Duration::from_micros(100);
+/// After so many waits in vain somebody means to stay, and a step waits no longer than this.
+const HAND_OVERS_IN_VAIN: u32 = 4;
+const HAND_OVER_SHORT: Duration = Duration::from_millis(20);
 
 struct Committer {
     shared: Arc<Shared>,
@@ -65,6 +69,8 @@ struct Committer {
     defragment_start: Instant,
     /// Since when readers are asked to go over to the newest view.
     handed_over: Instant,
+    /// Steps of this defragmentation before which they did not.
+    in_vain: u32,
 }
 
 /// Runs until it is told to close.
@@ -77,6 +83,7 @@ pub(crate) fn run(shared: &Arc<Shared>, db: bolt::Db) {
         defragments: Vec::new(),
         defragment_start: Instant::now(),
         handed_over: Instant::now(),
+        in_vain: 0,
     };
     let mut jobs = Vec::new();
     loop {
@@ -107,6 +114,9 @@ impl Committer {
             Job::Defragment(done) => {
                 if self.defragments.is_empty() {
                     self.defragment_start = Instant::now();
+                    // Readers may still be on their way to the view after the last commit.
+                    self.handed_over = Instant::now();
+                    self.in_vain = 0;
                     self.shared.metrics.defrag_inflight.set(1);
                 }
                 self.defragments.push(done);
@@ -169,9 +179,13 @@ impl Committer {
         if self.defragments.is_empty() {
             return;
         }
-        if self.db.is_held_back() && self.handed_over.elapsed() < HAND_OVER {
-            std::thread::sleep(HAND_OVER_POLL);
-            return;
+        if self.db.is_held_back() {
+            let patience = if self.in_vain < HAND_OVERS_IN_VAIN { HAND_OVER } else { HAND_OVER_SHORT };
+            if self.handed_over.elapsed() < patience {
+                std::thread::sleep(HAND_OVER_POLL);
+                return;
+            }
+            self.in_vain += 1;
         }
         let result = match self.db.defragment_step() {
             Ok(progress) if progress.done => Ok(()),

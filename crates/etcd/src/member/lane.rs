@@ -83,6 +83,10 @@ pub(crate) struct Lane {
     sizes: bolt::Sizes,
     /// A compaction is under way; when its next step is due.
     compaction_due: Option<u64>,
+    /// A compaction that has ended in memory: it is told of once a batch with all of it is in the file.
+    compacted: Option<i64>,
+    /// The same, while that batch is with the commit thread.
+    compacted_in_batch: Option<i64>,
     /// The applied index at the last step of a compaction.
     applied_at_compaction: u64,
     nospace_raised: bool,
@@ -138,6 +142,8 @@ impl Lane {
             snapshot: None,
             sizes,
             compaction_due,
+            compacted: None,
+            compacted_in_batch: None,
             applied_at_compaction: 0,
             nospace_raised: false,
             cluster_version,
@@ -435,8 +441,7 @@ impl Lane {
         match progress {
             Ok(CompactionProgress::Finished(revision)) => {
                 self.compaction_due = self.applier.store().is_compacting().then_some(next);
-                self.shared.compaction_finished.store(revision, Ordering::Release);
-                self.shared.tell_networks(|| Mail::CompactionFinished(revision));
+                self.compacted = Some(revision);
                 self.shared
                     .logger
                     .info("finished scheduled compaction", &[("compact-revision", revision.into())]);
@@ -492,7 +497,8 @@ impl Lane {
                 || store.unflushed_ops() as u64 >= self.shared.config.batch_limit
         });
         let force = self.snapshot == Some(SnapshotStep::Commit);
-        if !is_due && !force && self.file_waiters.is_empty() {
+        let is_awaited = !self.file_waiters.is_empty() || self.compacted.is_some();
+        if !is_due && !force && !is_awaited {
             return;
         }
         if force {
@@ -507,10 +513,12 @@ impl Lane {
         let store = self.applier.store_mut();
         let batch = if force { store.freeze_all() } else { store.freeze() };
         self.unflushed_since = None;
-        if batch.is_none() && !force && self.file_waiters.is_empty() {
+        let is_awaited = !self.file_waiters.is_empty() || self.compacted.is_some();
+        if batch.is_none() && !force && !is_awaited {
             return;
         }
         self.frozen_at = self.applier.applied();
+        self.compacted_in_batch = self.compacted.take();
         self.batch_is_out = true;
         self.is_dirty = true;
         self.shared.commit.push(match batch {
@@ -530,6 +538,10 @@ impl Lane {
         self.batch_is_out = false;
         self.nospace_raised = false;
         self.file_at = self.frozen_at;
+        if let Some(revision) = self.compacted_in_batch.take() {
+            self.shared.compaction_finished.store(revision, Ordering::Release);
+            self.shared.tell_networks(|| Mail::CompactionFinished(revision));
+        }
         let reached = self.file_at.0;
         for (index, done) in std::mem::take(&mut self.file_waiters) {
             if index > reached {

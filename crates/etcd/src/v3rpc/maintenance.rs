@@ -139,11 +139,13 @@ impl Handler<'_> {
 
     pub(super) fn defragment(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
         let _checked: pb::DefragmentRequest = api::wire::decode(Bytes::copy_from_slice(message))?;
-        let wait = self.desk.shared.defragment();
         let (shared, to) = (self.desk.shared.clone(), self.reply_to(call));
         self.calls.insert(call, Waiting::Worker);
         tokio::task::spawn_local(async move {
-            let answer = match wait.await {
+            // What is deleted and compacted must be so in the file, too, to be gained here. The view would hold its
+            // pages back.
+            drop(shared.commit_now().await);
+            let answer = match shared.defragment().await {
                 // No header in this answer, as in etcd.
                 Ok(Ok(())) => Ok(Bytes::new()),
                 Ok(Err(text)) => Err(Status::unknown(text)),
