@@ -1,7 +1,7 @@
 //! The cases `WA-*` of watches, on Go etcd and on ours. One script may cover several numbers where they share a stream.
 //!
 //! Reading order: `create.rs` (requests and their answers), `events.rs` (what arrives, and how it is cut), `past.rs`
-//! (compaction and restarts), `progress.rs`.
+//! (compaction and restarts), `progress.rs`, `random.rs` (whatever the table does not think of).
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
@@ -10,6 +10,7 @@ mod create;
 mod events;
 mod past;
 mod progress;
+mod random;
 
 use parity::semantics::{Suite, covers};
 
