@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chores;
 use crate::config::{AutoCompaction, Config, value};
-use crate::http;
+use crate::http::{self, Port};
 use crate::logging::Logger;
 use crate::member::handle::{Mail, MemberInput, Parts, Shared, State, now_since};
 use crate::member::lane::Lane;
@@ -316,21 +316,11 @@ fn notify_init(logger: &Logger) {
     }
 }
 
-/// Which router a listener has.
-#[derive(Clone, Copy)]
-enum Port {
-    Peer,
-    Metrics,
-}
-
 async fn accept_http(listener: Listener, shared: Arc<Shared>, port: Port) {
     let serve = |stream: Stream| {
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
-            match port {
-                Port::Peer => http::serve_peer(stream, shared).await,
-                Port::Metrics => http::serve_metrics(stream, shared).await,
-            }
+            http::serve_other(stream, shared, port).await;
         });
     };
     match listener {

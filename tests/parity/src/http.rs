@@ -41,9 +41,29 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[&str], body: &[u8
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time can be set");
         // A server may answer and close before it has read everything.
         let _refused = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-        let _cut = stream.read_to_end(&mut answer);
+        let mut buffer = [0; 16 << 10];
+        // Go may leave a connection open for seconds after the end of an answer.
+        while !is_whole(&answer, method) {
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => answer.extend_from_slice(&buffer[..read]),
+            }
+        }
     }
     take_apart(&answer)
+}
+
+/// Whether nothing more can belong to the answer.
+fn is_whole(answer: &[u8], method: &str) -> bool {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let head = take_apart(&answer[..end + 4]);
+    if method == "HEAD" || head.status == 204 {
+        return true;
+    }
+    match head.header("content-length").and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) => answer.len() >= end + 4 + length,
+        None => answer.ends_with(b"\r\n0\r\n\r\n"),
+    }
 }
 
 fn take_apart(answer: &[u8]) -> Answer {

@@ -136,16 +136,28 @@ fn work(ctl: &Ctl<'_>) {
     ctl.ok("defrag");
 }
 
+/// Counts once they have stood still for a while.
+fn settled(member: &Member) -> BTreeMap<String, f64> {
+    let mut last = counts(&page(member));
+    for _ in 0..20 {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let next = counts(&page(member));
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    last
+}
+
 /// What changed by the operations.
 fn difference(binaries: &Binaries, ctl: &Path, dir: &Path) -> BTreeMap<String, f64> {
     let member = Member::start(binaries, dir, options());
     // The version of the cluster is agreed on after the start.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let before = counts(&page(&member));
+    let before = settled(&member);
     work(&Ctl::new(ctl, &member));
     // A compaction ends, and streams are noticed to be gone, a moment after the answers.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let after = counts(&page(&member));
+    let after = settled(&member);
     let change = |(name, value): (String, f64)| {
         let was = before.get(&name).copied().unwrap_or(0.0);
         (name, value - was)

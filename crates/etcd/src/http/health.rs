@@ -1,89 +1,157 @@
-//! `/health`, `/livez`, `/readyz`.
+//! `/health`, `/livez`, `/readyz` and the single checks below them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
+use bytes::Bytes;
 use etcdserver::apply::alarm::{CORRUPT, NONE, NOSPACE};
+use mvcc::{RangeEnd, RangeQuery};
 
-use crate::member::handle::Shared;
+use super::query::Query;
+use super::unless_get;
+use crate::logging::Level;
+use crate::member::handle::{Shared, State};
+use crate::metrics;
 
-/// Why the member is not healthy; `exclude` names alarms that do not count.
-fn reason(shared: &Shared, serializable: bool, exclude: &[&str]) -> Option<String> {
+/// One thing that is checked.
+type Check = (&'static str, fn(&Shared, &State) -> Result<(), String>);
+
+const LIVE: &[Check] = &[("serializable_read", serializable_read)];
+const READY: &[Check] = &[
+    ("data_corruption", data_corruption),
+    ("serializable_read", serializable_read),
+    ("linearizable_read", linearizable_read),
+    ("non_learner", non_learner),
+];
+
+/// The answer, if the path is one of a health check.
+pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Option<Response> {
+    let query = || Query::parse(request.uri().query());
+    let path = request.uri().path();
+    if path == "/health" {
+        return Some(unless_get(request).unwrap_or_else(|| health(shared, &query())));
+    }
+    let (endpoint, checks, rest) = match path.strip_prefix("/livez") {
+        Some(rest) => ("livez", LIVE, rest),
+        None => ("readyz", READY, path.strip_prefix("/readyz")?),
+    };
+    let chosen: Vec<Check> = match rest.strip_prefix('/') {
+        None if rest.is_empty() => checks.to_vec(),
+        None => return None,
+        Some(name) => vec![*checks.iter().find(|(known, _)| *known == name)?],
+    };
+    Some(unless_get(request).unwrap_or_else(|| run(shared, endpoint, path, &chosen, &query())))
+}
+
+/// A key is read, as etcd does it: whoever counts ranges counts this one too.
+fn read(shared: &Shared, state: &State) -> Result<(), String> {
+    let start = Instant::now();
+    let mut query = RangeQuery::new(Bytes::new(), RangeEnd::Single);
+    query.keys_only = true;
+    query.limit = 1;
+    let answer = state.edge.view.range(&query, &mut |_| ());
+    let http = &shared.metrics.http;
+    http.ranges.add(1);
+    metrics::of(&http.range_seconds, answer.is_ok()).observe(start.elapsed());
+    metrics::of(&http.range_requests, answer.is_ok()).observe(start.elapsed());
+    answer.map(drop).map_err(|error| error.to_string())
+}
+
+fn data_corruption(_: &Shared, state: &State) -> Result<(), String> {
+    if state.edge.alarms.any(CORRUPT) { Err("alarm activated: CORRUPT".into()) } else { Ok(()) }
+}
+
+fn serializable_read(shared: &Shared, state: &State) -> Result<(), String> {
+    read(shared, state)
+}
+
+fn linearizable_read(shared: &Shared, state: &State) -> Result<(), String> {
+    if !state.edge.reads_are_local {
+        return Err("etcdserver: no leader".into());
+    }
+    read(shared, state)
+}
+
+fn non_learner(_: &Shared, state: &State) -> Result<(), String> {
+    if state.role.is_learner { Err("not supported for learner".into()) } else { Ok(()) }
+}
+
+/// Runs checks and answers with one line for each, or with a word when all is well and nobody wants to know more.
+fn run(shared: &Shared, endpoint: &'static str, path: &str, checks: &[Check], query: &Query) -> Response {
     let state = shared.published.load();
+    let (mut lines, mut failed) = (String::new(), false);
+    for name in query.all("exclude") {
+        if !checks.iter().any(|(known, _)| *known == name) {
+            shared.logger.warn("some health checks cannot be excluded", &[("missing-health-checks", name.into())]);
+        }
+    }
+    for (name, check) in checks.iter().filter(|(name, _)| !query.all("exclude").any(|excluded| excluded == *name)) {
+        let result = check(shared, &state);
+        shared.metrics.http.checked(endpoint, name, result.is_ok());
+        match result {
+            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Err(why) => {
+                failed = true;
+                lines.push_str(&format!("[-]{name} failed: {why}\n"));
+            }
+        }
+    }
+    let status = if failed { 503u64 } else { 200 };
+    let fields = [("path", path.into()), ("reason", (&lines).into()), ("status-code", status.into())];
+    if failed {
+        shared.logger.error("Health check error", &fields);
+        return super::text(StatusCode::SERVICE_UNAVAILABLE, lines + "\n");
+    }
+    shared.logger.named("", Level::Debug, "Health check OK", &fields);
+    super::text(StatusCode::OK, if query.has("verbose") { lines + "ok\n" } else { "ok\n".into() })
+}
+
+/// The old check: alarms, leader, a read.
+fn health(shared: &Shared, query: &Query) -> Response {
+    let state = shared.published.load();
+    let serializable = query.first("serializable") == Some("true");
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let reason = alarm_reason(shared, &state, &excluded)
+        .or_else(|| (!serializable).then(|| leader_reason(shared, &state)).flatten())
+        .or_else(|| read(shared, &state).err().map(|error| format!("RANGE ERROR:{error}")));
+    let http = &shared.metrics.http;
+    let Some(reason) = reason else {
+        http.health_success.add(1);
+        shared.logger.named("", Level::Debug, "/health OK", &[("status-code", 200u64.into())]);
+        return super::plain(StatusCode::OK, "{\"health\":\"true\",\"reason\":\"\"}");
+    };
+    http.health_failures.add(1);
+    let body = serde_json::json!({ "health": "false", "reason": reason }).to_string();
+    shared.logger.warn("/health error", &[("output", (&body).into()), ("status-code", 503u64.into())]);
+    super::text(StatusCode::SERVICE_UNAVAILABLE, body + "\n")
+}
+
+/// Alarms that count; `excluded` names those that do not.
+fn alarm_reason(shared: &Shared, state: &State, excluded: &[&str]) -> Option<String> {
     for alarm in state.edge.alarms.list(NONE) {
         let name = match alarm.alarm {
             NOSPACE => "NOSPACE",
             CORRUPT => "CORRUPT",
             _ => "UNKNOWN",
         };
-        if !exclude.contains(&name) {
-            return Some(format!("ALARM {name}"));
+        let text = format!("memberID:{} alarm:{name}", alarm.member_id);
+        if excluded.contains(&name) {
+            shared.logger.named("", Level::Debug, "/health excluded alarm", &[("alarm", text.into())]);
+            continue;
         }
-    }
-    if !serializable && state.role.leader == 0 {
-        return Some("RAFT NO LEADER".into());
+        shared.logger.warn("serving /health false due to an alarm", &[("alarm", text.into())]);
+        return Some(format!("ALARM {name}"));
     }
     None
 }
 
-/// Values of a query parameter.
-fn values<'a>(query: &'a str, name: &str) -> Vec<&'a str> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name).map(|(_, v)| v).collect()
-}
-
-/// The old check: alarms, leader, a read.
-pub(super) async fn health(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    let query = query.unwrap_or_default();
-    let serializable = values(&query, "serializable").contains(&"true");
-    match reason(&shared, serializable, &values(&query, "exclude")) {
-        None => super::text(StatusCode::OK, "{\"health\":\"true\",\"reason\":\"\"}"),
-        Some(reason) => super::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"),
-        ),
+fn leader_reason(shared: &Shared, state: &State) -> Option<String> {
+    if state.role.leader != 0 {
+        return None;
     }
-}
-
-/// One named check and its failure.
-type Check = (&'static str, Option<String>);
-
-fn answer(checks: &[Check], query: &str) -> Response {
-    let verbose = query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="));
-    let exclude = values(query, "exclude");
-    let (mut lines, mut failed) = (String::new(), false);
-    for (name, failure) in checks.iter().filter(|(name, _)| !exclude.contains(name)) {
-        match failure {
-            None => lines.push_str(&format!("[+]{name} ok\n")),
-            Some(why) => {
-                failed = true;
-                lines.push_str(&format!("[-]{name} failed: {why}\n"));
-            }
-        }
-    }
-    if failed {
-        return super::text(StatusCode::SERVICE_UNAVAILABLE, lines + "\n");
-    }
-    super::text(StatusCode::OK, if verbose { lines + "ok\n" } else { "ok\n".into() })
-}
-
-/// Whether the process should be left alive.
-pub(super) async fn livez(State(_): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    answer(&[("serializable_read", None)], &query.unwrap_or_default())
-}
-
-/// Whether the member can take requests.
-pub(super) async fn readyz(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    let state = shared.published.load();
-    let corrupt = state.edge.alarms.any(CORRUPT).then(|| "alarm activated: CORRUPT".to_string());
-    let linearizable = (!state.edge.reads_are_local).then(|| "etcdserver: no leader".to_string());
-    let learner = state.role.is_learner.then(|| "not supported for learner".to_string());
-    let checks = [
-        ("data_corruption", corrupt),
-        ("serializable_read", None),
-        ("linearizable_read", linearizable),
-        ("non_learner", learner),
-    ];
-    answer(&checks, &query.unwrap_or_default())
+    shared.logger.warn("serving /health false; no leader", &[]);
+    Some("RAFT NO LEADER".into())
 }

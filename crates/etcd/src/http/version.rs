@@ -1,19 +1,15 @@
 //! `/version`.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 
 use crate::member::handle::Shared;
 
-/// Versions of server, cluster and storage.
-pub(super) async fn version(State(shared): State<Arc<Shared>>) -> Response {
-    super::json(body(&shared))
+/// Versions of server, cluster and storage, without a newline, as etcd has it.
+pub(super) fn version(shared: &Shared) -> Response {
+    super::json(body(shared))
 }
 
-/// The same as text, without a newline, as etcd has it.
-pub(super) fn body(shared: &Shared) -> String {
+fn body(shared: &Shared) -> String {
     let state = shared.published.load();
     let cluster = state.edge.cluster.version().map_or_else(|| "not_decided".into(), |version| version.to_string());
     let server = shared.core.version;

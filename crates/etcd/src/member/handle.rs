@@ -15,6 +15,7 @@ use etcdserver::read::Published;
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
+use crate::http::PeerCalls;
 use crate::logging::Logger;
 use crate::member::mailbox::{TaskMailbox, ThreadMailbox};
 use crate::member::meter::CallStats;
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) compaction_finished: AtomicI64,
     /// Told when the member has published itself and may serve.
     pub(crate) ready: Notify,
+    /// Calls of other members that wait for the member thread.
+    pub(crate) peer_calls: PeerCalls,
     /// The process stops.
     pub(crate) is_stopping: AtomicBool,
     start: Instant,
@@ -143,6 +146,7 @@ impl Shared {
             commit: ThreadMailbox::default(),
             compaction_finished: AtomicI64::new(-1),
             ready: Notify::new(),
+            peer_calls: PeerCalls::default(),
             is_stopping: AtomicBool::new(false),
             start: parts.start,
         })

@@ -25,6 +25,7 @@ use mvcc::schema::{self, Bucket, StorageVersion};
 use mvcc::{CompactionProgress, EventBatch};
 use tokio::sync::oneshot;
 
+use crate::http::PEER_THREAD;
 use crate::member::commit;
 use crate::member::handle::{Mail, MemberInput, Shared, State};
 use crate::member::log;
@@ -258,11 +259,19 @@ impl Lane {
             RaftEffect::Renewed(renewed) => {
                 self.shared.metrics.lane.lease_renewed.bump(renewed.iter().filter(|(_, ttl)| *ttl > 0).count() as u64);
                 for row in renewed {
+                    if row.0.reply_to.thread == PEER_THREAD {
+                        self.shared.peer_calls.renewed(row.0, row.1);
+                        continue;
+                    }
                     self.outgoing[usize::from(row.0.reply_to.thread)].renewed.push(row);
                 }
             }
             RaftEffect::LeaseTimes(answers) => {
                 for row in answers {
+                    if row.0.reply_to.thread == PEER_THREAD {
+                        self.shared.peer_calls.times(row.0, &row.1);
+                        continue;
+                    }
                     self.outgoing[usize::from(row.0.reply_to.thread)].lease_times.push(row);
                 }
             }
@@ -295,6 +304,10 @@ impl Lane {
     fn refused(&mut self, refused: Vec<(ReplyTo, Status)>) {
         self.shared.metrics.lane.proposals_failed.bump(refused.len() as u64);
         for row in refused {
+            if row.0.thread == PEER_THREAD {
+                self.shared.peer_calls.refuse(row.0);
+                continue;
+            }
             self.outgoing[usize::from(row.0.thread)].refused.push(row);
         }
     }

@@ -20,6 +20,7 @@ use etcdserver::apply::policy::POLICIES;
 use grpc::tally::{Event, Tally};
 use parking_lot::Mutex;
 
+pub(crate) use process::file_limit;
 pub(crate) use scrape::page;
 pub(crate) use value::{Counter, Gauge, Histogram};
 
@@ -255,7 +256,7 @@ struct Check {
 }
 
 /// What the HTTP endpoints count.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Http {
     pub(crate) health_success: Counter,
     pub(crate) health_failures: Counter,
@@ -264,9 +265,23 @@ pub(crate) struct Http {
     pub(crate) scrapes: Counter,
     /// Reads made for health checks.
     pub(crate) ranges: Counter,
+    pub(crate) range_seconds: BySuccess,
+    pub(crate) range_requests: BySuccess,
 }
 
 impl Http {
+    fn new() -> Http {
+        Http {
+            health_success: Counter::default(),
+            health_failures: Counter::default(),
+            checks: Mutex::default(),
+            scrapes: Counter::default(),
+            ranges: Counter::default(),
+            range_seconds: by_success(fine),
+            range_requests: by_success(Histogram::millis),
+        }
+    }
+
     /// One check of `/livez` or `/readyz` was made.
     pub(crate) fn checked(&self, endpoint: &'static str, name: &'static str, healthy: bool) {
         let mut checks = self.checks.lock();
@@ -304,7 +319,7 @@ impl Metrics {
         Metrics {
             threads: (0..network_threads).map(|_| Thread::new()).collect(),
             lane: Lane::new(),
-            http: Http::default(),
+            http: Http::new(),
             wal_fsync: Histogram::millis(),
             wal_write: Histogram::millis(),
             wal_write_bytes: Counter::default(),

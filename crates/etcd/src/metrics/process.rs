@@ -67,6 +67,12 @@ fn resident_bytes(status: &str) -> Option<f64> {
     row.split_whitespace().next()?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
 }
 
+/// Most files that may be open; 0 where the system does not say.
+pub(crate) fn file_limit() -> u64 {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    soft_limit(&limits, "Max open files").map_or(0, |limit| limit as u64)
+}
+
 fn boot_seconds(stat: &str) -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }

@@ -174,7 +174,7 @@ fn put_one(page: &mut Page, name: &str, labels: &[(&str, &str)], snapshot: &Snap
 }
 
 fn requests(page: &mut Page, shared: &Shared) {
-    let (lane, threads) = (&shared.metrics.lane, &shared.metrics.threads);
+    let (lane, threads, http) = (&shared.metrics.lane, &shared.metrics.threads, &shared.metrics.http);
     for (row, policy) in POLICIES.iter().enumerate() {
         let labels = [("op", policy.name), ("version", "v3")];
         put_pair(page, "etcd_server_apply_duration_seconds", &labels, &lane.apply[row]);
@@ -182,9 +182,9 @@ fn requests(page: &mut Page, shared: &Shared) {
         put_pair(page, "etcd_server_request_duration_seconds", &labels, &lane.requests[row]);
     }
     for (at, success) in ["true", "false"].into_iter().enumerate() {
-        let ranges = merged(threads, |thread| &thread.range_seconds[at]);
+        let ranges = merged(threads, |thread| &thread.range_seconds[at]).merge(http.range_seconds[at].snapshot());
         put_one(page, "etcd_server_range_duration_seconds", &[], &ranges, success);
-        let whole = merged(threads, |thread| &thread.range_requests[at]);
+        let whole = merged(threads, |thread| &thread.range_requests[at]).merge(http.range_requests[at].snapshot());
         put_one(page, "etcd_server_request_duration_seconds", &[("type", "Range")], &whole, success);
         let txns = merged(threads, |thread| &thread.txn_requests[at]);
         put_one(page, "etcd_server_request_duration_seconds", &[("type", "ReadonlyTxn")], &txns, success);
