@@ -115,17 +115,18 @@ pub(crate) fn open_locked(disk: &dyn Disk, path: &Path, how: OpenMode) -> Result
 
 /// Creates an empty segment of full length under a preliminary name, locked, its room reserved.
 pub(crate) fn create(disk: &dyn Disk, path: &Path, len: u64) -> Result<Arc<dyn File>> {
-    let made = open_locked(disk, path, OpenMode::Truncate).and_then(|file| match file.allocate(0, len) {
+    let file = match open_locked(disk, path, OpenMode::Truncate) {
+        // Not even room for the name.
+        Err(Error::Disk(error)) if error.is_no_space() => return Err(Error::NoSpace(error)),
+        opened => opened?,
+    };
+    match file.allocate(0, len) {
         Ok(()) => Ok(file),
-        Err(error) if error.is_no_space() => Err(Error::NoSpace(error)),
-        Err(error) => Err(Error::Disk(error)),
-    });
-    match made {
-        Err(Error::NoSpace(error)) => {
+        Err(error) if error.is_no_space() => {
             disk.remove_file(path)?;
             Err(Error::NoSpace(error))
         }
-        made => made,
+        Err(error) => Err(Error::Disk(error)),
     }
 }
 
