@@ -79,7 +79,7 @@ fn store(page: &mut Page, shared: &Shared, state: &State) {
         ("etcd_mvcc_delete_total", lane.deletes.get() as f64),
         ("etcd_mvcc_txn_total", lane.txns.get() as f64 + sum(threads, |thread| &thread.txns)),
         ("etcd_mvcc_db_total_size_in_bytes", state.sizes.total as f64),
-        ("etcd_mvcc_db_total_size_in_use_in_bytes", state.sizes.in_use as f64),
+        ("etcd_mvcc_db_total_size_in_use_in_bytes", state.size_in_use() as f64),
         ("etcd_mvcc_db_open_read_transactions", view.file().open_views() as f64),
         ("etcd_debugging_mvcc_total_put_size_in_bytes", lane.put_bytes.get() as f64),
         ("etcd_debugging_mvcc_current_revision", view.revision() as f64),

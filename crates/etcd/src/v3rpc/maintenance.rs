@@ -280,7 +280,7 @@ fn status_of(shared: &Shared, state: &State) -> pb::StatusResponse {
         raft_index: state.committed,
         raft_term: role.term,
         raft_applied_index: edge.applied,
-        db_size_in_use: state.sizes.in_use as i64,
+        db_size_in_use: state.size_in_use() as i64,
         is_learner: role.is_learner,
         ..Default::default()
     };
