@@ -13,7 +13,7 @@ use crate::config::AutoCompaction;
 use crate::member::handle::{MemberInput, Shared};
 
 /// Time between two looks for old files, as in etcd.
-const PURGE_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 /// Time between two compactions by number of revisions, as in etcd.
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
 /// Longest time between two compactions by age.

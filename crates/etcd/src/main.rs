@@ -158,16 +158,7 @@ fn open_logger(raw: &RawConfig) -> Result<Logger, String> {
 }
 
 fn say_before_running(config: &Config, warnings: &[String], logger: &Logger) {
-    if config.listen_client_http.is_empty() {
-        logger.warn("Running http and grpc server on single port. This is not recommended for production.", &[]);
-    }
-    if config.name == "default" {
-        logger.warn(
-            "it isn't recommended to use default name, please set a value for --name. Note that etcd might run into \
-             issue when multiple members have the same default name",
-            &[("name", "default".into())],
-        );
-    }
+    start::say_advice(config, logger);
     if config.raw.is_set("max-snapshots") {
         logger.warn("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.", &[]);
     }

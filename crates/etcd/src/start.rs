@@ -4,29 +4,33 @@
 //! elects and the member publishes itself, and only then clients are accepted and the readiness line is written.
 //! Down: stop accepting, let raft finish what is committed, write it to the file, close.
 
+mod lines;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use api::ids;
 use etcdserver::apply::{Applier, Settings};
 use etcdserver::bootstrap::{self, StorageOptions};
 use etcdserver::raft::Node;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chores;
-use crate::config::{AutoCompaction, Config, value};
+use crate::config::{Config, value};
 use crate::http::{self, Port};
-use crate::logging::Logger;
+use crate::logging::{Logger, human_bytes};
 use crate::member::handle::{Mail, MemberInput, Parts, Shared, State, now_since};
 use crate::member::lane::Lane;
+use crate::member::lines::raft_level;
 use crate::member::{commit, log};
 use crate::metrics::Metrics;
 use crate::net::io::Stream;
 use crate::net::listen::{Listener, SocketOptions, bind};
 use crate::net::thread::{Serves, Thread};
+
+pub(crate) use lines::say_advice;
 
 /// Stack of the threads that run lanes: they do not recurse over user data.
 const LANE_STACK_BYTES: usize = 2 << 20;
@@ -71,10 +75,11 @@ pub(crate) fn run(config: &Config, logger: &Logger) -> ExitCode {
 fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
     let start = Instant::now();
     refuse_later(config)?;
-    say_directory(config, logger);
+    lines::say_directory(config, logger);
+    lines::say_advice(config, logger);
     let listeners = listen(config, logger)?;
     let core = core_config(config)?;
-    say_start(config, logger, &core);
+    lines::say_start(config, logger, &core);
     let disk: Arc<dyn disk::Disk> = Arc::new(disk::os::OsDisk::new());
     let lanes = open(&disk, &core, config, logger, start)?;
     let shared = Shared::new(Parts {
@@ -94,6 +99,8 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
         network_threads: network_threads(),
         start,
     });
+    // Before the lanes run, which have lines of their own.
+    lines::say_serving(&shared, &listeners.peer, &listeners.metrics);
     let threads = spawn_lanes(&shared, lanes);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -106,7 +113,7 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
             logger.error("a thread ended with a panic", &[]);
         }
     }
-    logger.info("closed etcd server", &[("name", (&config.name).into())]);
+    lines::say_closing(config, logger, "closed etcd server");
     Ok(code)
 }
 
@@ -118,6 +125,8 @@ struct Lanes {
     node: Node,
     wal: wal::Wal,
     db: bolt::Db,
+    /// Index of the newest snapshot on disk.
+    snapshot_index: u64,
 }
 
 /// Opens the directory and builds the lanes.
@@ -133,25 +142,11 @@ fn open(
         ..StorageOptions::default()
     };
     let began = Instant::now();
-    let recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string())?;
+    let mut recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string())?;
+    defragment_at_start(config, logger, &mut recovered)?;
     let report = &recovered.report;
-    let path = core.db_path().display().to_string();
-    logger.info("opened backend db", &[("path", path.into()), ("took", began.elapsed().into())]);
-    for warning in &report.warnings {
-        logger.warn(warning, &[]);
-    }
+    lines::say_bootstrap(logger, core.db_path().display().to_string(), began.elapsed(), report);
     let (member_id, cluster_id) = (report.member_id, report.cluster_id);
-    let ids = [
-        ("local-member-id", ids::hex(member_id).to_string().into()),
-        ("cluster-id", ids::hex(cluster_id).to_string().into()),
-    ];
-    if report.is_new {
-        logger.info("starting local member", &ids);
-    } else {
-        let [member, cluster] = ids;
-        logger.info("restarting local member", &[cluster, member, ("commit-index", report.commit_index.into())]);
-    }
-    logger.info("kvstore restored", &[("current-rev", report.current_revision.into())]);
     let voters = recovered.cluster.members().filter(|member| !member.is_learner).count();
     if voters > 1 || recovered.cluster.members().len() > 1 {
         return Err(format!(
@@ -159,20 +154,61 @@ fn open(
             recovered.cluster.members().len()
         ));
     }
-    if let Some(quota) = config.quota {
-        let text = if config.quota_is_default {
-            "enabled backend quota with default value"
-        } else {
-            "enabled backend quota"
-        };
-        let sizes = [("quota-name", "v3-applier".into()), ("quota-size-bytes", quota.into())];
-        logger.info(text, &sizes);
-    }
     let applier =
         Applier::new(Settings::new(core), recovered.store, recovered.attachments, recovered.cluster)
             .map_err(|error| error.to_string())?;
-    let node = Node::new(core, recovered.start, now_since(start)).map_err(|error| error.to_string())?;
-    Ok(Lanes { cluster_id, member_id, applier, node, wal: recovered.wal, db: recovered.db })
+    let mut node = Node::new(core, recovered.start, now_since(start)).map_err(|error| error.to_string())?;
+    for line in node.take_lines() {
+        logger.named("raft", raft_level(&line), &line.text, &[]);
+    }
+    logger.warn("simple token is not cryptographically signed", &[]);
+    logger.info("kvstore restored", &[("current-rev", recovered.report.current_revision.into())]);
+    lines::say_quota(config, logger);
+    let version = core.version.to_string();
+    lines::say_member(config, logger, &recovered.report, &version, applier.cluster());
+    let snapshot_index = recovered.report.snapshot_index;
+    Ok(Lanes { cluster_id, member_id, applier, node, wal: recovered.wal, db: recovered.db, snapshot_index })
+}
+
+/// Makes the file small before anything is served, if that gains as much as the user wants it to.
+fn defragment_at_start(config: &Config, logger: &Logger, recovered: &mut bootstrap::Recovered) -> Result<(), String> {
+    let megabytes = value::parse_uint(config.raw.text("bootstrap-defrag-threshold-megabytes"), u64::MAX).unwrap_or(0);
+    if megabytes == 0 {
+        return Ok(());
+    }
+    let (sizes, threshold) = (recovered.db.sizes(), megabytes.saturating_mul(1 << 20));
+    if sizes.total.saturating_sub(sizes.in_use) < threshold {
+        logger.info(
+            "Skipping defragmentation",
+            &[
+                ("current-db-size-bytes", sizes.total.into()),
+                ("current-db-size", human_bytes(sizes.total).into()),
+                ("current-db-size-in-use-bytes", sizes.in_use.into()),
+                ("current-db-size-in-use", human_bytes(sizes.in_use).into()),
+                ("bootstrap-defrag-threshold-bytes", threshold.into()),
+                ("bootstrap-defrag-threshold", human_bytes(threshold).into()),
+            ],
+        );
+        return Ok(());
+    }
+    loop {
+        let progress = recovered.db.defragment_step().map_err(|error| error.to_string())?;
+        // The store's view of the file would hold back what the next step needs.
+        recovered.store.moved(recovered.db.reader().view());
+        if progress.done {
+            break;
+        }
+    }
+    let after = recovered.db.sizes();
+    logger.info(
+        "finished defragmenting directory",
+        &[
+            ("current-db-size-bytes-diff", (after.total.cast_signed() - sizes.total.cast_signed()).into()),
+            ("current-db-size-bytes", after.total.into()),
+            ("current-db-size", human_bytes(after.total).into()),
+        ],
+    );
+    Ok(())
 }
 
 /// One network thread on up to two cores, else half of the cores.
@@ -188,7 +224,7 @@ fn spawn_lanes(shared: &Arc<Shared>, lanes: Lanes) -> Vec<thread::JoinHandle<()>
     };
     let log = log::Lane::new(lanes.wal);
     let sizes = lanes.db.sizes();
-    let lane = Lane::new(shared.clone(), log.clone(), lanes.node, lanes.applier, sizes);
+    let lane = Lane::new(shared.clone(), log.clone(), lanes.node, lanes.applier, (sizes, lanes.snapshot_index));
     let (for_log, for_commit, db) = (shared.clone(), shared.clone(), lanes.db);
     let (ahead, for_ahead) = (log.clone(), shared.clone());
     vec![
@@ -204,12 +240,11 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
     let logger = &shared.logger;
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be awaited");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be awaited");
+    let peers: Vec<String> = listeners.peer.iter().map(Listener::address).collect();
     for listener in listeners.peer {
-        logger.info("serving peer traffic", &[("address", listener.address().into())]);
         tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Peer));
     }
     for listener in listeners.metrics {
-        logger.info("serving metrics", &[("address", listener.address().into())]);
         tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Metrics));
     }
     tokio::task::spawn_local(chores::purge(shared.clone()));
@@ -231,15 +266,7 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
         }
     };
     logger.info("received signal; shutting down", &[("signal", name.into())]);
-    logger.info(
-        "closing etcd server",
-        &[
-            ("name", (&shared.config.name).into()),
-            ("data-dir", shared.config.data_dir.display().to_string().into()),
-            ("advertise-peer-urls", texts(&shared.config.advertise_peer).into()),
-            ("advertise-client-urls", texts(&shared.config.advertise_client).into()),
-        ],
-    );
+    lines::say_closing(&shared.config, logger, "closing etcd server");
     shared.is_stopping.store(true, Ordering::Release);
     shared.tell_networks(|| Mail::Stop);
     let joined = tokio::task::spawn_blocking(move || {
@@ -247,6 +274,11 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
     });
     if !joined.await.unwrap_or(false) {
         logger.error("a network thread ended with a panic", &[]);
+    }
+    lines::say_stop(&shared);
+    for address in &peers {
+        logger.info("stopping serving peer traffic", &[("address", address.into())]);
+        logger.info("stopped serving peer traffic", &[("address", address.into())]);
     }
     shared.member.push(MemberInput::Stop);
     ExitCode::SUCCESS
@@ -377,29 +409,11 @@ fn refuse_later(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-fn texts(urls: &[crate::config::value::Address]) -> Vec<String> {
-    urls.iter().map(ToString::to_string).collect()
-}
-
-fn say_directory(config: &Config, logger: &Logger) {
-    let dir = config.data_dir.display().to_string();
-    if config.data_dir_is_default {
-        logger.warn("'data-dir' was empty; using default", &[("data-dir", (&dir).into())]);
-    }
-    let initialized = config.data_dir.join("member").exists();
-    let (text, kind) = if initialized {
-        ("server has already been initialized", "member")
-    } else {
-        ("Initialize and start etcd server", "empty")
-    };
-    logger.info(text, &[("data-dir", dir.into()), ("dir-type", kind.into())]);
-}
-
 fn listen(config: &Config, logger: &Logger) -> Result<Listeners, String> {
     let options = SocketOptions { reuse_port: config.reuse_port, reuse_address: config.reuse_address };
-    logger.info("configuring peer listeners", &[("listen-peer-urls", texts(&config.listen_peer).into())]);
+    logger.info("configuring peer listeners", &[("listen-peer-urls", lines::texts(&config.listen_peer).into())]);
     let peer = config.listen_peer.iter().map(|url| bind(url, options)).collect::<Result<_, _>>()?;
-    logger.info("configuring client listeners", &[("listen-client-urls", texts(&config.listen_client).into())]);
+    logger.info("configuring client listeners", &[("listen-client-urls", lines::texts(&config.listen_client).into())]);
     let mut client = Vec::new();
     let apart = !config.listen_client_http.is_empty();
     for url in &config.listen_client {
@@ -443,8 +457,8 @@ fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
         new_cluster: !config.is_existing,
         force_new_cluster: false,
         discovery: false,
-        advertise_peer_urls: texts(&config.advertise_peer),
-        advertise_client_urls: texts(&config.advertise_client),
+        advertise_peer_urls: lines::texts(&config.advertise_peer),
+        advertise_client_urls: lines::texts(&config.advertise_client),
         advertise_checked: false,
         heartbeat_ms: config.heartbeat.as_millis() as u64,
         election_ms: config.election.as_millis() as u64,
@@ -468,69 +482,4 @@ fn fill_seed(seed: &mut [u8]) -> Result<(), String> {
     use std::io::Read;
     let mut source = std::fs::File::open("/dev/urandom").map_err(|error| format!("open /dev/urandom: {error}"))?;
     source.read_exact(seed).map_err(|error| format!("read /dev/urandom: {error}"))
-}
-
-fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Config) {
-    let raw = &config.raw;
-    let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let duration = |name: &str| value::parse_duration(raw.text(name)).unwrap_or_default();
-    let (mode, retention) = match config.auto_compaction {
-        AutoCompaction::Off => (raw.text("auto-compaction-mode"), Duration::ZERO),
-        AutoCompaction::Periodic(period) => ("periodic", period),
-        AutoCompaction::Revision(revisions) => ("revision", Duration::from_nanos(revisions as u64)),
-    };
-    let wal_dir = raw.text("wal-dir");
-    logger.info(
-        "starting an etcd server",
-        &[
-            ("etcd-version", core.version.to_string().into()),
-            ("git-sha", option_env!("MAINSTAY_GIT_SHA").unwrap_or("unknown").into()),
-            ("go-version", "none".into()),
-            ("go-os", std::env::consts::OS.into()),
-            ("go-arch", go_arch().into()),
-            ("max-cpu-set", cpus.into()),
-            ("max-cpu-available", cpus.into()),
-            ("member-initialized", config.data_dir.join("member").exists().into()),
-            ("name", (&config.name).into()),
-            ("data-dir", config.data_dir.display().to_string().into()),
-            ("wal-dir", wal_dir.into()),
-            ("wal-dir-dedicated", wal_dir.into()),
-            ("member-dir", core.member_dir().display().to_string().into()),
-            ("force-new-cluster", false.into()),
-            ("heartbeat-interval", config.heartbeat.into()),
-            ("election-timeout", config.election.into()),
-            ("initial-election-tick-advance", config.election_tick_advance.into()),
-            ("snapshot-count", config.snapshot_count.into()),
-            ("max-wals", config.max_wals.into()),
-            ("max-snapshots", config.max_snapshots.into()),
-            ("snapshot-catchup-entries", config.snapshot_catchup_entries.into()),
-            ("initial-advertise-peer-urls", texts(&config.advertise_peer).into()),
-            ("listen-peer-urls", texts(&config.listen_peer).into()),
-            ("advertise-client-urls", texts(&config.advertise_client).into()),
-            ("listen-client-urls", texts(&config.listen_client).into()),
-            ("listen-metrics-urls", texts(&config.listen_metrics).into()),
-            ("local-address", "".into()),
-            ("cors", config.cors.clone().into()),
-            ("host-whitelist", config.host_whitelist.clone().into()),
-            ("initial-cluster", (&config.initial_cluster).into()),
-            ("initial-cluster-state", if config.is_existing { "existing" } else { "new" }.into()),
-            ("initial-cluster-token", (&config.initial_cluster_token).into()),
-            ("quota-backend-bytes", config.quota.map_or(-1, |quota| quota as i64).into()),
-            ("max-request-bytes", config.max_request_bytes.into()),
-            ("max-concurrent-streams", config.max_concurrent_streams.into()),
-            ("pre-vote", config.pre_vote.into()),
-            ("feature-gates", (&config.gates_given).into()),
-            ("initial-corrupt-check", config.gate("InitialCorruptCheck").into()),
-            ("corrupt-check-time-interval", duration("corrupt-check-time").into()),
-            ("compact-check-time-interval", duration("compact-hash-check-time").into()),
-            ("auto-compaction-mode", mode.into()),
-            ("auto-compaction-retention", retention.into()),
-            ("auto-compaction-interval", retention.into()),
-            ("discovery-token", raw.text("discovery-token").into()),
-            ("discovery-endpoints", raw.text("discovery-endpoints").into()),
-            ("downgrade-check-interval", duration("downgrade-check-time").into()),
-            ("max-learners", config.max_learners.into()),
-            ("v2-deprecation", "write-only".into()),
-        ],
-    );
 }

@@ -1,6 +1,9 @@
 //! Every path of the ports for clients, metrics and peers, asked of Go and of ours with the same bytes: status, body
 //! and the headers that somebody may look at must be the same.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::path::Path;
 
 use harness::{Binaries, Member, Options, free_port, go_release, ours};
@@ -143,7 +146,7 @@ fn the_client_port_answers_as_gos() {
 }
 
 fn start_both(go: &Binaries, scratch: &Path, options: impl Fn(&str) -> Options) -> [Member; 2] {
-    let both = [(go.clone(), "go"), (ours(), "ours")].map(|(binaries, name)| {
+    [(go.clone(), "go"), (ours(), "ours")].map(|(binaries, name)| {
         let member = Member::start(&binaries, &scratch.join(name), options(name));
         // The version of the cluster is agreed on, and the storage version raised, after the start.
         let version = || request(port_of(&member.client_url()), "GET", "/version", &[], &[]).body;
@@ -153,8 +156,7 @@ fn start_both(go: &Binaries, scratch: &Path, options: impl Fn(&str) -> Options) 
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         member
-    });
-    both
+    })
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What `/metrics` shows: the same names, labels and types as etcd at start, and after the same operations the same
 //! counts where a count says what clients did.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -108,6 +111,11 @@ fn counts(page: &str) -> BTreeMap<String, f64> {
         .collect()
 }
 
+/// A client that has its answer leaves its stream: whether that is an end or a break is a race.
+fn is_chance(name: &str) -> bool {
+    name.starts_with("grpc_server_handled_total") && name.contains("LeaseKeepAlive")
+}
+
 /// Twenty operations, some of which fail.
 fn work(ctl: &Ctl<'_>) {
     ctl.ok("put a 1");
@@ -174,7 +182,13 @@ fn the_same_operations_are_counted_alike() {
     let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
     let differ: Vec<String> = names
         .into_iter()
-        .filter(|name| theirs.get(*name) != ours.get(*name))
+        .filter(|name| !is_chance(name))
+        .filter(|name| {
+            // Ids of leases are drawn, and differ in length by a byte.
+            let slack = if name.contains("_grpc_") && name.ends_with("_bytes_total") { 4.0 } else { 0.0 };
+            let value = |counts: &BTreeMap<String, f64>| counts.get(*name).copied().unwrap_or(0.0);
+            (value(&theirs) - value(&ours)).abs() > slack
+        })
         .map(|name| format!("{name}: Go {:?}, ours {:?}", theirs.get(name), ours.get(name)))
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");

@@ -18,6 +18,18 @@ use parking_lot::Mutex;
 pub(crate) use sink::Rotation;
 use sink::Sink;
 
+/// A size as people read it, in steps of a thousand: `20 kB`, `2.1 GB`.
+pub(crate) fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let value = (value * 10.0 + 0.5).floor() / 10.0;
+    if unit == 0 || value >= 10.0 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
@@ -290,6 +302,16 @@ mod tests {
         let written = (0..1000).filter(|_| sampler.admits(Level::Warn, "slow", 5_000_000_000)).count();
         assert_eq!(written, 109);
         assert!(sampler.admits(Level::Warn, "slow", 6_000_000_000), "a new second starts anew");
+    }
+
+    #[test]
+    fn sizes_read_as_in_etcd() {
+        for (bytes, text) in [
+            (0, "0 B"), (999, "999 B"), (20_480, "20 kB"), (1_500, "1.5 kB"), (2_147_483_648, "2.1 GB"),
+            (16_777_216, "17 MB"), (999_999, "1000 kB"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
+        }
     }
 
     #[test]

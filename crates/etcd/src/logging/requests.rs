@@ -172,6 +172,16 @@ pub(crate) fn txn(request: &Txn<'_>) -> String {
     )
 }
 
+/// How many operations the branch of an encoded transaction has that was taken, and how long they are.
+pub(crate) fn branch(txn: &[u8], succeeded: bool) -> (i64, i64) {
+    let taken = if succeeded { 2 } else { 3 };
+    let ops = api::wire::Fields::new(txn).filter_map(Result::ok).filter(|field| field.number == taken);
+    ops.fold((0, 0), |(count, size), field| match field.value {
+        api::wire::Value::Bytes(op) => (count + 1, size + op.len() as i64),
+        _ => (count, size),
+    })
+}
+
 fn compare(compare: &Compare<'_>) -> String {
     let mut fields = Fields::default();
     fields.choice("result", compare.result, &["EQUAL", "GREATER", "LESS", "NOT_EQUAL"]);
@@ -285,6 +295,12 @@ mod tests {
             entry_of(field::LEASE_GRANT, &grant.encode_to_vec()),
             "header:<ID:7> lease_grant:<ttl:60-second id:1942a1ff995cca0a>"
         );
+    }
+
+    #[test]
+    fn only_the_branch_taken_counts() {
+        let txn = [0x0a, 1, 0, 0x12, 3, 0, 0, 0, 0x12, 1, 0, 0x1a, 2, 0, 0];
+        assert_eq!((branch(&txn, true), branch(&txn, false)), ((2, 4), (1, 2)));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! One turn: take all input, step raft, do what raft asks for until it asks for nothing, publish, send answers. The
 //! published state is replaced before the answers of the same turn leave: whoever sees an answer sees its effect.
 
+mod measure;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,7 +32,6 @@ use crate::member::commit;
 use crate::member::handle::{Mail, MemberInput, Shared, State};
 use crate::member::log;
 use crate::member::meter::{CallStats, Meter};
-use crate::metrics;
 
 /// Bytes not yet given to the commit thread at which a batch is frozen without waiting for its time.
 const FLUSH_BYTES: usize = 8 << 20;
@@ -66,6 +67,10 @@ pub(crate) struct Lane {
     meter: Meter,
     /// Leader as last seen.
     leader: u64,
+    /// Records that compactions before this one took away.
+    compacted_before: u64,
+    /// Index of the last snapshot on disk; 0 before the first.
+    snapshot_index: u64,
     /// When the compaction under way was asked for, and whether it has made a step.
     compaction_start: Option<(Instant, bool)>,
     /// Reads whose index is confirmed but not applied yet.
@@ -109,13 +114,13 @@ enum SnapshotStep {
 }
 
 impl Lane {
-    /// Puts the thread together; `sizes` are those of the file just opened.
+    /// Puts the thread together; sizes are those of the file just opened, and the newest snapshot is at the index.
     pub(crate) fn new(
         shared: Arc<Shared>,
         log: Arc<log::Lane>,
         node: Node,
         applier: Applier,
-        sizes: bolt::Sizes,
+        (sizes, snapshot_index): (bolt::Sizes, u64),
     ) -> Lane {
         let outgoing = shared.networks.iter().map(|_| Outgoing::default()).collect();
         let compaction_due = applier.store().is_compacting().then_some(0);
@@ -126,6 +131,8 @@ impl Lane {
             meter,
             leader: 0,
             compaction_start: None,
+            snapshot_index,
+            compacted_before: 0,
             shared,
             log,
             node,
@@ -204,6 +211,7 @@ impl Lane {
             MemberInput::Persisted(ready) => self.step(RaftInput::Persisted { ready }),
             MemberInput::SnapshotSaved(index) => {
                 self.snapshot = None;
+                self.snapshot_index = index;
                 self.shared.logger.info("saved snapshot to disk", &[("snapshot-index", index.into())]);
                 self.step(RaftInput::SnapshotSaved { index });
             }
@@ -234,6 +242,10 @@ impl Lane {
             if effects.is_empty() {
                 self.effects = effects;
                 break;
+            }
+            // What raft has to say comes before what it leads to.
+            for line in self.node.take_lines() {
+                self.shared.raft_line(&line);
             }
             for effect in effects.drain(..) {
                 self.effect(effect);
@@ -381,7 +393,7 @@ impl Lane {
     }
 
     fn conf_applied(&mut self, conf: ConfApplied) {
-        self.shared.conf_line(&conf);
+        self.shared.conf_line(&conf, self.applier.cluster());
         self.step(RaftInput::ConfApplied(conf));
     }
 
@@ -432,6 +444,12 @@ impl Lane {
         if store.side(Bucket::Meta, &key) == value {
             return;
         }
+        let stored = store.side(Bucket::Meta, &key);
+        let stored = stored.map_or_else(|| "3.5.0".to_string(), |text| String::from_utf8_lossy(&text).into_owned());
+        self.shared.logger.info(
+            "cluster version differs from storage version.",
+            &[("cluster-version", version.to_string().into()), ("storage-version", stored.into())],
+        );
         store.set_side(Bucket::Meta, key, value);
         self.is_dirty = true;
         self.unflushed_since.get_or_insert(self.shared.now().mono_ns);
@@ -448,6 +466,7 @@ impl Lane {
         }
         let limit = (self.shared.config.compaction_batch_limit as usize).min(COMPACTION_STEP);
         let start = Instant::now();
+        let asked = self.compaction_start.map_or(start, |(asked, _)| asked);
         let progress = self.applier.store_mut().compaction_step(limit);
         let next = self.shared.now().mono_ns + self.compaction_pause_ns(start.elapsed());
         self.measure_compaction(start, matches!(progress, Ok(CompactionProgress::Finished(_))));
@@ -455,9 +474,7 @@ impl Lane {
             Ok(CompactionProgress::Finished(revision)) => {
                 self.compaction_due = self.applier.store().is_compacting().then_some(next);
                 self.compacted = Some(revision);
-                self.shared
-                    .logger
-                    .info("finished scheduled compaction", &[("compact-revision", revision.into())]);
+                self.compaction_line(revision, asked);
             }
             Ok(CompactionProgress::Working) => self.compaction_due = Some(next),
             Ok(CompactionProgress::Idle) => self.compaction_due = None,
@@ -467,20 +484,6 @@ impl Lane {
         }
         self.is_dirty = true;
         self.unflushed_since.get_or_insert(now.mono_ns);
-    }
-
-    fn measure_compaction(&mut self, step: Instant, is_last: bool) {
-        let lane = &self.shared.metrics.lane;
-        let (start, has_begun) = self.compaction_start.unwrap_or((step, false));
-        let pause = metrics::as_millis(step.elapsed());
-        // The first step is of the index alone, the others take records away.
-        if has_begun { lane.compaction_pause.observe(pause) } else { lane.index_compaction_pause.observe(pause) }
-        self.compaction_start = Some((start, true));
-        if is_last {
-            lane.compaction_total.observe(metrics::as_millis(start.elapsed()));
-            lane.compaction_last.set((self.shared.now().wall_ns / 1_000_000_000) as i64);
-            self.compaction_start = None;
-        }
     }
 
     /// Go pauses because a step holds a lock; ours only takes turns, so an unset flag means: the next step at once
@@ -583,20 +586,6 @@ impl Lane {
         }
     }
 
-    fn snapshot_due(&mut self, applied: u64) {
-        if self.snapshot.is_none() {
-            self.snapshot = Some(SnapshotStep::Commit);
-            self.shared.logger.info(
-                "triggering snapshot",
-                &[
-                    ("local-member-id", api::ids::hex(self.shared.member_id).to_string().into()),
-                    ("local-member-applied-index", applied.into()),
-                    ("local-member-snapshot-count", self.shared.config.snapshot_count.into()),
-                ],
-            );
-        }
-    }
-
     /// Replaces the published state if anything changed, then lets events and answers leave.
     fn publish_and_send(&mut self) {
         if std::mem::take(&mut self.is_dirty) {
@@ -635,20 +624,6 @@ impl Lane {
             }
             network.push_all(&mut mail);
         }
-    }
-
-    /// Takes over what the lanes count themselves.
-    fn measure(&self, committed: u64) {
-        let (lane, counts) = (&self.shared.metrics.lane, self.applier.store().counts());
-        lane.proposals_committed.set(committed.cast_signed());
-        lane.proposals_applied.set(self.applier.applied().0.cast_signed());
-        lane.proposals_pending.set(self.node.waiting() as i64);
-        lane.ranges.set(counts.ranges);
-        lane.puts.set(counts.puts);
-        lane.deletes.set(counts.deletes);
-        lane.txns.set(counts.txns);
-        lane.put_bytes.set(counts.put_bytes);
-        lane.compacted_keys.set(counts.compacted);
     }
 
     /// The end: what is committed is applied, what is applied goes into the file, durably.

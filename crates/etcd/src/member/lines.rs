@@ -7,22 +7,25 @@ use etcdserver::raft::{Line, LineLevel};
 use crate::logging::Level;
 use crate::member::handle::Shared;
 
+/// How grave a line of the raft library is.
+pub(crate) fn raft_level(line: &Line) -> Level {
+    match line.level {
+        LineLevel::Info => Level::Info,
+        LineLevel::Warn => Level::Warn,
+        LineLevel::Error => Level::Error,
+    }
+}
+
 impl Shared {
     /// A line of the raft library.
     pub(crate) fn raft_line(&self, line: &Line) {
-        let level = match line.level {
-            LineLevel::Info => Level::Info,
-            LineLevel::Warn => Level::Warn,
-            LineLevel::Error => Level::Error,
-        };
-        self.logger.named("raft", level, &line.text, &[]);
+        self.logger.named("raft", raft_level(line), &line.text, &[]);
     }
 
     /// A membership change has been applied.
-    pub(crate) fn conf_line(&self, conf: &ConfApplied) {
+    pub(crate) fn conf_line(&self, conf: &ConfApplied, cluster: &Cluster) {
         let id = conf.change.node_id.unwrap_or(0);
-        let state = self.published.load();
-        let Some(member) = state.edge.cluster.member(id) else {
+        let Some(member) = cluster.member(id) else {
             self.logger.info(
                 "added member",
                 &[
@@ -73,15 +76,24 @@ impl Shared {
         ];
         let [cluster_id, member_id] = ids;
         match before {
-            None => self.logger.info(
-                "set initial cluster version",
-                &[cluster_id, member_id, ("cluster-version", (&text).into())],
-            ),
+            None => {
+                self.logger.info(
+                    "setting up initial cluster version using v3 API",
+                    &[("cluster-version", (&text).into())],
+                );
+                self.logger.info(
+                    "set initial cluster version",
+                    &[cluster_id, member_id, ("cluster-version", (&text).into())],
+                );
+            }
             Some(from) => self.logger.info(
                 "updated cluster version",
                 &[cluster_id, member_id, ("from", from.minor().to_string().into()), ("to", (&text).into())],
             ),
         }
-        self.logger.info("enabled capabilities for version", &[("cluster-version", text.into())]);
+        self.logger.info("enabled capabilities for version", &[("cluster-version", (&text).into())]);
+        if before.is_none() {
+            self.logger.info("cluster version is updated", &[("cluster-version", text.into())]);
+        }
     }
 }

@@ -165,6 +165,9 @@ impl Meter {
             };
             stats.request_count = i64::from(applied.envelope.field != field::DELETE_RANGE);
             stats.request_size = applied.envelope.body.len() as i64;
+            if let (field::TXN, Ok(Reply::Txn { succeeded, .. })) = (applied.envelope.field, applied.result) {
+                (stats.request_count, stats.request_size) = requests::branch(applied.envelope.body, *succeeded);
+            }
             stats.response_count = deleted;
             stats.response_size = applied.result.map_or(0, |reply| encoded_len(reply, &ids));
             stats.content = requests::content(applied.envelope.field, applied.envelope.body);

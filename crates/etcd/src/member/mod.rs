@@ -12,7 +12,7 @@
 pub(crate) mod commit;
 pub(crate) mod handle;
 pub(crate) mod lane;
-mod lines;
+pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod mailbox;
 pub(crate) mod meter;

@@ -122,7 +122,7 @@ impl Desk {
                 let range = Range::parse(request)?;
                 let mut answer = Vec::new();
                 let served = read::range(&state.edge, caller, &range, &mut answer);
-                self.range_served(since, (call, &range), request.len(), &served, answer.len());
+                self.range_served(since, (call, &range), request.len(), &served, &answer);
                 served?;
                 replies.reply_bytes(call, answer.into());
             }
@@ -130,7 +130,7 @@ impl Desk {
                 let txn = Txn::parse(request)?;
                 let mut answer = Vec::new();
                 let served = read::txn(&state.edge, caller, &txn, &mut answer);
-                self.txn_served(since, (call, &txn), request.len(), &served, &answer);
+                self.txn_served(since, (call, &txn), request, &served, &answer);
                 served?;
                 replies.reply_bytes(call, answer.into());
             }

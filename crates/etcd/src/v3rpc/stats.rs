@@ -35,7 +35,7 @@ impl Desk {
         (call, request): (u32, &Range<'_>),
         request_bytes: usize,
         served: &Result<Served, Status>,
-        bytes: usize,
+        answer: &[u8],
     ) {
         let (took, whole) = self.end_read(since);
         let metrics = self.metrics();
@@ -48,7 +48,7 @@ impl Desk {
         let keys = served.as_ref().map_or(0, |served| served.keys);
         if took > self.limits.0 {
             let response = match served {
-                Ok(_) => format!("range_response_count:{keys} size:{bytes}"),
+                Ok(_) => format!("range_response_count:{keys} size:{}", bare_len(answer)),
                 Err(_) => String::new(),
             };
             self.slow_read("read-only range ", requests::range(request), response, served.as_ref().err(), took);
@@ -58,7 +58,7 @@ impl Desk {
                 request_count: 0,
                 request_size: request_bytes as i64,
                 response_count: keys as i64,
-                response_size: bytes as i64,
+                response_size: answer.len() as i64,
                 content: requests::range(request),
                 ..CallStats::untold("/etcdserverpb.KV/Range", whole)
             });
@@ -70,7 +70,7 @@ impl Desk {
         &mut self,
         since: Instant,
         (call, request): (u32, &Txn<'_>),
-        request_bytes: usize,
+        encoded: &[u8],
         served: &Result<u64, Status>,
         answer: &[u8],
     ) {
@@ -86,9 +86,10 @@ impl Desk {
             self.lap = Instant::now();
         }
         if whole > self.limits.1 {
+            let (request_count, request_size) = requests::branch(encoded, succeeded(answer));
             self.tell(call, CallStats {
-                request_count: 1,
-                request_size: request_bytes as i64,
+                request_count,
+                request_size,
                 response_count: 0,
                 response_size: answer.len() as i64,
                 content: requests::txn(request),
@@ -153,7 +154,28 @@ fn txn_response(answer: &[u8]) -> String {
             _ => String::new(),
         })
         .collect();
-    format!("responses:<{}> size:{}", parts.join(" "), answer.len())
+    format!("responses:<{}> size:{}", parts.join(" "), bare_len(answer))
+}
+
+/// Length of an answer as it is before ids and term are put into its header: where etcd measures it.
+fn bare_len(answer: &[u8]) -> usize {
+    use api::wire::{Fields, Value};
+    let Some(Ok(header)) = Fields::new(answer).next() else { return answer.len() };
+    let Value::Bytes(header) = header.value else { return answer.len() };
+    let revision = Fields::new(header).filter_map(Result::ok).find(|field| field.number == 3);
+    let kept = match revision.map(|field| field.value) {
+        Some(Value::Varint(revision)) => 1 + api::wire::varint_len(revision),
+        _ => 0,
+    };
+    // Tag and length of a header take two bytes, whatever is in it.
+    answer.len() - header.len() + kept
+}
+
+/// Whether the comparisons of an answered transaction held.
+fn succeeded(answer: &[u8]) -> bool {
+    use api::wire::{Fields, Value};
+    let field = Fields::new(answer).filter_map(Result::ok).find(|field| field.number == 2);
+    field.is_some_and(|field| matches!(field.value, Value::Varint(1)))
 }
 
 /// The line about a call that took long, or about any call at level debug.
