@@ -12,6 +12,7 @@
 
 pub mod alarms;
 pub mod answer;
+pub mod dice;
 pub mod request;
 pub mod stream;
 pub mod streams;

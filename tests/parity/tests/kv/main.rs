@@ -1,13 +1,14 @@
 //! The cases of the KV service, by number, on Go 3.7.3 and on ours.
 //!
 //! Reading order: this file (what is covered, data that several groups share), `range.rs`, `write.rs`, `txn.rs`,
-//! `compare.rs`, `compaction.rs`, `limits.rs`, `stream.rs`.
+//! `compare.rs`, `compaction.rs`, `limits.rs`, `stream.rs`; then `random.rs`, for what no table thinks of.
 
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
 mod compaction;
 mod compare;
 mod limits;
+mod random;
 mod range;
 mod stream;
 mod txn;
