@@ -255,10 +255,16 @@ impl Connection {
         if s.id != id || !s.is_answerable() {
             return;
         }
-        if s.body.len() >= PREFIX_BYTES || (!s.body.is_empty() && !s.kind.one_request()) {
-            // The same event reaches grpc-go's handlers on two ways, with two codes.
+        // The same event reaches grpc-go's handlers on two ways, with two codes.
+        if s.body.len() >= PREFIX_BYTES {
             let code = if s.kind == Kind::Unary { code::UNKNOWN } else { code::INTERNAL };
             return self.fail_call(slot, code, "unexpected EOF", sink);
+        }
+        if s.kind == Kind::Unary && !s.surfaced {
+            return self.fail_call(slot, code::UNKNOWN, "EOF", sink);
+        }
+        if !s.body.is_empty() && !s.kind.one_request() {
+            return self.fail_call(slot, code::INTERNAL, "unexpected EOF", sink);
         }
         if !s.kind.one_request() {
             sink.on_half_close(&mut self.replies, id);
