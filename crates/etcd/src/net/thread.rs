@@ -4,7 +4,7 @@
 //! runtime does between two looks at the sockets: connections fill [`Desk`], and the `flusher` task, woken by the
 //! first of them and therefore run after all that were ready, sends the batch and writes the answers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +28,42 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest wait for answers and for clients to go when the process stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Descriptors that clients leave to the member: log, database, listeners, peers. Go's number.
+const DESCRIPTORS_RESERVED: usize = 150;
+/// How long to wait before looking again for room for a connection.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+
+/// Connections that each of `threads` threads may hold: without a descriptor for its next segment the log would end
+/// the process, so that clients must not be able to take them all.
+fn connections_max(threads: usize) -> usize {
+    // Where there is no such file, accepting fails when there are no descriptors.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    match soft_limit(&limits, "Max open files") {
+        Some(limit) => (limit.saturating_sub(DESCRIPTORS_RESERVED) / threads.max(1)).max(1),
+        None => usize::MAX,
+    }
+}
+
+fn soft_limit(limits: &str, name: &str) -> Option<usize> {
+    limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+/// A connection that counts while it lives.
+struct Open(Rc<Thread>);
+
+impl Open {
+    fn count(thread: &Rc<Thread>) -> Open {
+        thread.open.set(thread.open.get() + 1);
+        Open(thread.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
 /// Everything a network thread owns.
 pub(crate) struct Edge {
     clients: HashMap<u32, Box<Client>, FixedState>,
@@ -43,6 +79,9 @@ pub(crate) struct Thread {
     flush: Notify,
     timer_moved: Notify,
     closing: Notify,
+    /// Connections, and how many there may be.
+    open: Cell<usize>,
+    open_max: usize,
 }
 
 /// What a listener serves.
@@ -56,6 +95,7 @@ pub(crate) enum Serves {
 impl Thread {
     /// The state of network thread `number`.
     pub(crate) fn new(number: u16, shared: Arc<Shared>) -> Rc<Thread> {
+        let open_max = connections_max(shared.networks.len());
         Rc::new(Thread {
             edge: RefCell::new(Edge {
                 clients: HashMap::default(),
@@ -67,6 +107,8 @@ impl Thread {
             flush: Notify::new(),
             timer_moved: Notify::new(),
             closing: Notify::new(),
+            open: Cell::new(0),
+            open_max,
         })
     }
 
@@ -92,6 +134,7 @@ impl Thread {
             Listener::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime has I/O");
                 loop {
+                    self.room().await;
                     match listener.accept().await {
                         Ok((stream, _)) => {
                             // Without it small answers wait for the client's acknowledgements.
@@ -106,6 +149,7 @@ impl Thread {
             Listener::Unix(listener) => {
                 let listener = tokio::net::UnixListener::from_std(listener).expect("the runtime has I/O");
                 loop {
+                    self.room().await;
                     match listener.accept().await {
                         Ok((stream, _)) => self.clone().take(Stream::Unix(stream), serves),
                         Err(error) => self.accept_failed(&error).await,
@@ -122,8 +166,17 @@ impl Thread {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
+    /// Waits until another connection may be accepted; those in the backlog wait as well.
+    async fn room(&self) {
+        while self.open.get() >= self.open_max {
+            tokio::time::sleep(ROOM_WAIT).await;
+        }
+    }
+
     fn take(self: Rc<Thread>, stream: Stream, serves: Serves) {
+        let open = Open::count(&self);
         tokio::task::spawn_local(async move {
+            let _open = open;
             let first = tokio::time::timeout(FIRST_BYTES_TIMEOUT, first_bytes(&stream, serves)).await;
             match first {
                 Ok(Some((grpc::Preface::Http2, first))) => self.serve(stream, first).await,
@@ -412,7 +465,17 @@ async fn first_bytes(stream: &Stream, serves: Serves) -> Option<(grpc::Preface, 
 
 #[cfg(test)]
 mod tests {
-    use super::is_http1;
+    use super::{is_http1, soft_limit};
+
+    #[test]
+    fn the_limit_of_descriptors_is_read() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max processes             95611                95611                processes \n\
+                    Max open files            1024                 524288               files     \n";
+        assert_eq!(soft_limit(text, "Max open files"), Some(1024));
+        assert_eq!(soft_limit("Max open files            unlimited", "Max open files"), None);
+        assert_eq!(soft_limit("", "Max open files"), None);
+    }
 
     #[test]
     fn only_a_request_line_is_http1() {
