@@ -28,8 +28,14 @@ pub(crate) enum Job {
 
 /// A sync that takes longer is logged, as in etcd.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
-/// How long to wait before a batch that found no room is tried again.
+/// How long to wait before a batch or a snapshot that found no room is tried again.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// A snapshot that found no room, and when to try it again.
+struct Postponed {
+    local: Box<LocalSnapshot>,
+    due: Instant,
+}
 
 /// The log and its queues.
 pub(crate) struct Lane {
@@ -105,37 +111,59 @@ impl Lane {
     /// Runs the log thread until it is told to stop.
     pub(crate) fn run(&self, shared: &Arc<Shared>) {
         let mut jobs = Vec::new();
+        let mut postponed: Option<Postponed> = None;
         loop {
-            self.jobs.take_any(&mut jobs);
+            match &postponed {
+                Some(snapshot) => self.jobs.take_until(snapshot.due, &mut jobs),
+                None => self.jobs.take_any(&mut jobs),
+            }
             for job in jobs.drain(..) {
-                let answer = match job {
+                match job {
                     Job::Append(append) => {
                         self.append(shared, &append);
-                        Some(MemberInput::Persisted(append.ready))
+                        self.done(shared, Some(MemberInput::Persisted(append.ready)));
                     }
                     Job::Snapshot(local) => {
-                        let dir = shared.core.snap_dir();
-                        let mut wal = self.wal.lock();
-                        let start = Instant::now();
-                        if let Err(error) = snapshot::save(&*shared.disk, &dir, &mut wal, &local) {
-                            fail(shared, &error);
-                        }
-                        // Nearly all of it is the sync of a small file.
-                        shared.metrics.snap_save.observe(start.elapsed());
-                        shared.metrics.snap_fsync.observe(start.elapsed());
-                        Some(MemberInput::SnapshotSaved(local.index))
+                        postponed = self.snapshot(shared, local);
+                        self.done(shared, postponed.is_some().then_some(MemberInput::NoSpace));
                     }
-                    Job::Stop => None,
-                };
-                self.under_way.fetch_sub(1, Ordering::AcqRel);
-                match answer {
-                    Some(answer) => shared.member.push(answer),
-                    None => {
+                    Job::Stop => {
+                        self.done(shared, None);
                         self.ahead.push(None);
                         return;
                     }
                 }
             }
+            if let Some(snapshot) = postponed.take_if(|snapshot| snapshot.due <= Instant::now()) {
+                postponed = self.snapshot(shared, snapshot.local);
+            }
+        }
+    }
+
+    /// A job is done; the count goes down before anybody can act on the answer.
+    fn done(&self, shared: &Shared, answer: Option<MemberInput>) {
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        if let Some(answer) = answer {
+            shared.member.push(answer);
+        }
+    }
+
+    /// Records a snapshot. Without room it is to be tried again: until then the log keeps what only older ones need,
+    /// and appends go on. Nothing is half done then: the file was written under another name, and the record not at
+    /// all.
+    fn snapshot(&self, shared: &Shared, local: Box<LocalSnapshot>) -> Option<Postponed> {
+        let mut wal = self.wal.lock();
+        let start = Instant::now();
+        match snapshot::save(&*shared.disk, &shared.core.snap_dir(), &mut wal, &local) {
+            Ok(()) => {
+                // Nearly all of it is the sync of a small file.
+                shared.metrics.snap_save.observe(start.elapsed());
+                shared.metrics.snap_fsync.observe(start.elapsed());
+                shared.member.push(MemberInput::SnapshotSaved(local.index));
+                None
+            }
+            Err(wal::Error::NoSpace(_)) => Some(Postponed { local, due: Instant::now() + NO_SPACE_RETRY }),
+            Err(error) => fail(shared, &error),
         }
     }
 
