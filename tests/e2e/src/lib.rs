@@ -2,14 +2,17 @@
 //!
 //! What it is: the parts that the tests of this package and the command `kill-loop` share. Nothing here is shipped.
 //!
-//! Reading order: `rpc.rs` (one connection), `raw.rs` (the same, byte by byte), `history.rs` (what the watch stream says happened), `ledger.rs` (what
-//! was asked for and what was answered), then `kill_loop.rs` with its writers and its checks.
+//! Reading order: `rpc.rs` (one connection), `raw.rs` (the same, byte by byte), `history.rs` (what the watch stream
+//! says happened), `ledger.rs` (what was asked for and what was answered), then `kill_loop.rs` with its writers and its
+//! checks. Apart from these: `lanes.rs`, a whole member on one thread, over `faulty_disk.rs`.
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
+pub mod faulty_disk;
 pub mod history;
 pub mod kill_loop;
+pub mod lanes;
 pub mod ledger;
 pub mod process;
 pub mod raw;

@@ -1,0 +1,181 @@
+//! A disk that is really full: a small file system of its own, which only root may mount.
+
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use api::etcdserverpb as pb;
+use e2e::rpc::Link;
+use harness::{Member, Options, ours};
+use tonic::{Code, Status};
+
+const VALUE_BYTES: usize = 300_000;
+const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+
+/// A file system in memory. It is unmounted when dropped, after the member on it.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(path: PathBuf, megabytes: u32) -> Option<Small> {
+        std::fs::create_dir_all(&path).expect("scratch is writable");
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(&path).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Small(path));
+        }
+        eprintln!("SKIPPED: a small file system cannot be mounted here; run as root to see a full disk");
+        None
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // What cannot be unmounted now goes when nobody uses it any more.
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+    let limit = Duration::from_secs(60);
+    runtime.block_on(async { tokio::time::timeout(limit, future).await }).expect("no call hangs")
+}
+
+fn value(nth: usize) -> String {
+    format!("{nth:06}").repeat(VALUE_BYTES / 6)
+}
+
+async fn put(link: &Link, key: &str, value: String) -> Result<i64, Status> {
+    let request = pb::PutRequest { key: key.to_owned().into(), value: value.into(), ..pb::PutRequest::default() };
+    Ok(link.call(request).await?.header.expect("a header").revision)
+}
+
+/// Writes until there is no room; what was acknowledged, by number.
+async fn fill(link: &Link) -> BTreeMap<usize, i64> {
+    let mut acknowledged = BTreeMap::new();
+    for nth in 0..2_000 {
+        match tokio::time::timeout(Duration::from_secs(20), put(link, &format!("fill/{nth:04}"), value(nth))).await {
+            Ok(Ok(revision)) => drop(acknowledged.insert(nth, revision)),
+            Ok(Err(status)) => {
+                assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, NO_SPACE), "write {nth}");
+                return acknowledged;
+            }
+            // A write that waits for room in the log is not answered.
+            Err(_) => return acknowledged,
+        }
+    }
+    panic!("the disk is not full after all");
+}
+
+/// Everything acknowledged is there, read one by one.
+async fn check(link: &Link, acknowledged: &BTreeMap<usize, i64>) {
+    for (nth, revision) in acknowledged {
+        let key = format!("fill/{nth:04}");
+        let request = pb::RangeRequest { key: key.clone().into(), ..pb::RangeRequest::default() };
+        let answer = link.call(request).await.expect("reads go on");
+        let kv = answer.kvs.first().unwrap_or_else(|| panic!("{key} is lost"));
+        assert!(kv.value == value(*nth) && kv.mod_revision == *revision, "{key} is another");
+    }
+}
+
+async fn alarms(link: &Link) -> Vec<pb::AlarmMember> {
+    let get = pb::AlarmRequest { action: pb::alarm_request::AlarmAction::Get as i32, ..pb::AlarmRequest::default() };
+    link.call(get).await.expect("alarms can be read").alarms
+}
+
+/// The alarm comes with the log entry after the one that found no room.
+async fn wait_for_alarm(link: &Link) {
+    let start = Instant::now();
+    while alarms(link).await.iter().all(|alarm| alarm.alarm != pb::AlarmType::Nospace as i32) {
+        assert!(start.elapsed() < Duration::from_secs(10), "no alarm");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn start(dir: &Path, flags: &[String]) -> Member {
+    Member::start(&ours(), dir, Options { flags: flags.to_vec(), ..Options::default() })
+}
+
+#[test]
+fn a_full_database_disk_is_freed_by_deletion_compaction_and_defragmentation() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let Some(small) = Small::mount(scratch.path().join("small"), 64) else { return };
+    let log = format!("--wal-dir={}", scratch.path().join("wal").display());
+    let flags = [log, "--snapshot-count=20".to_owned()];
+    let mut member = start(&small.0.join("data"), &flags);
+    let pid = member.pid();
+    let mut acknowledged = BTreeMap::new();
+    wait(async {
+        let link = Link::new(&member.client_url());
+        acknowledged = fill(&link).await;
+        assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
+        wait_for_alarm(&link).await;
+        check(&link, &acknowledged).await;
+    });
+    assert_eq!(member.pid(), pid, "the same process");
+    let health = member.http("/health").expect("an answer");
+    assert!(health.0 == 503 && health.1.contains("NOSPACE"), "{health:?}");
+
+    member.kill();
+    member.launch();
+    std::thread::sleep(Duration::from_secs(2));
+    wait(async {
+        let link = Link::new(&member.client_url());
+        check(&link, &acknowledged).await;
+        let last = *acknowledged.values().last().expect("there are some");
+        let refused = put(&link, "more", value(1)).await.expect_err("the alarm is still raised");
+        assert_eq!(refused.message(), NO_SPACE);
+        let request = pb::DeleteRangeRequest {
+            key: "fill/0010".into(),
+            range_end: "fill0".into(),
+            ..pb::DeleteRangeRequest::default()
+        };
+        let deleted = link.call(request).await.expect("deletions go on");
+        let revision = deleted.header.expect("a header").revision;
+        assert!(revision > last, "the revision went back");
+        link.call(pb::CompactionRequest { revision, physical: true }).await.expect("compaction goes on");
+        link.call(pb::DefragmentRequest {}).await.expect("defragmentation goes on");
+        let status = link.call(pb::StatusRequest {}).await.expect("status");
+        assert!(status.db_size < 16 << 20, "{status:?}");
+        for alarm in alarms(&link).await {
+            let action = pb::alarm_request::AlarmAction::Deactivate as i32;
+            let disarm = pb::AlarmRequest { action, member_id: alarm.member_id, alarm: alarm.alarm };
+            link.call(disarm).await.expect("the alarm can be disarmed");
+        }
+        for nth in 0..50 {
+            put(&link, &format!("again/{nth}"), value(nth)).await.expect("writes go on");
+        }
+        acknowledged.retain(|nth, _| *nth < 10);
+        check(&link, &acknowledged).await;
+        assert_eq!(alarms(&link).await, []);
+    });
+    member.kill();
+    member.start_again();
+    wait(async { check(&Link::new(&member.client_url()), &acknowledged).await });
+    member.kill();
+}
+
+#[test]
+fn a_disk_that_log_and_database_fill_together_loses_nothing() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let Some(small) = Small::mount(scratch.path().join("small"), 180) else { return };
+    let mut member = start(&small.0.join("data"), &["--snapshot-count=20".to_owned()]);
+    let pid = member.pid();
+    let mut acknowledged = BTreeMap::new();
+    wait(async {
+        let link = Link::new(&member.client_url());
+        acknowledged = fill(&link).await;
+        assert!(acknowledged.len() > 50, "only {} writes", acknowledged.len());
+        check(&link, &acknowledged).await;
+    });
+    assert_eq!(member.pid(), pid, "the same process");
+    member.kill();
+    member.launch();
+    std::thread::sleep(Duration::from_secs(2));
+    wait(async { check(&Link::new(&member.client_url()), &acknowledged).await });
+    member.kill();
+}
