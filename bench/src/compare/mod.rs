@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Only rows whose name contains one of these
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Only this server: go or ours
+    #[arg(long)]
+    side: Option<String>,
     /// Leave out the rows about a large store
     #[arg(long)]
     no_store: bool,
@@ -47,6 +50,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    fn measures(&self, side: usize) -> bool {
+        self.side.as_ref().is_none_or(|wanted| wanted == ["go", "ours"][side])
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
@@ -78,7 +85,7 @@ fn compare(options: &Options) -> Result<()> {
         .collect();
     for round in 1..=options.rounds {
         for (side, binaries) in binaries.iter().enumerate() {
-            if pairs.is_empty() {
+            if pairs.is_empty() || !options.measures(side) {
                 continue;
             }
             let server = Server::start(binaries, &options.data)?;
@@ -91,8 +98,10 @@ fn compare(options: &Options) -> Result<()> {
     }
     let mut stores = Vec::new();
     if !options.no_store && options.wants("store") {
-        for binaries in &binaries {
-            stores.push(store::measure(binaries, options)?);
+        for (side, binaries) in binaries.iter().enumerate() {
+            if options.measures(side) {
+                stores.push(store::measure(binaries, options)?);
+            }
         }
     }
     let text = report::write(options, &pairs, &stores);

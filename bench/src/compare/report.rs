@@ -95,7 +95,7 @@ fn store(text: &mut String, options: &Options, go: &Store, ours: &Store) {
     line("anonymous memory, fresh member", |s| s.fresh, "MiB", &below(11.0));
     line("anonymous memory, a tenth of the keys", |s| s.tenth, "MiB", &half);
     line("anonymous memory, all keys", |s| s.full, "MiB", &half);
-    line("anonymous memory per key", |s| s.bytes_per_key, "B", &below(100.0));
+    line("anonymous memory per key (all keys over a tenth)", |s| s.bytes_per_key, "B", &below(100.0));
     line("stop to first linearizable read (start alone)", |s| s.start, "s", &half);
     line("snapshot save", |s| s.snapshot, "MB/s", &|_, ours| ("300".into(), ours >= 300.0));
     line("compaction, until physically done", |s| s.compaction, "s", &free);

@@ -141,7 +141,7 @@ fn take_input(c: &mut Connection, buffer: &mut [u8], filled: &mut usize, now: u6
 fn write(c: &mut Connection, socket: &TcpStream) -> io::Result<()> {
     while !c.output().is_empty() {
         let mut slices = [IoSlice::new(&[]); 64];
-        let n = c.output().slices(&mut slices);
+        let n = c.output().slices(&mut slices, usize::MAX);
         match socket.try_write_vectored(&slices[..n]) {
             Ok(n) => c.output().advance(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),

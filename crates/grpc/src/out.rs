@@ -31,25 +31,25 @@ impl OutBuf {
         self.len() == 0
     }
 
-    /// Fills `to` with what to send next, for a vectored write; returns how many slices were filled.
-    pub fn slices<'a>(&'a self, to: &mut [IoSlice<'a>]) -> usize {
-        let (mut at, mut n) = (self.head, 0);
-        for (pos, piece) in &self.shared {
-            if *pos > at {
-                let Some(slot) = to.get_mut(n) else { return n };
-                *slot = IoSlice::new(&self.buf[at..*pos]);
-                n += 1;
-                at = *pos;
+    /// Fills `to` with what to send next, at most `max` bytes, for a vectored write; returns how many slices were
+    /// filled.
+    pub fn slices<'a>(&'a self, to: &mut [IoSlice<'a>], max: usize) -> usize {
+        let (mut at, mut left, mut n) = (self.head, max, 0);
+        let shared = self.shared.iter().flat_map(|(pos, piece)| {
+            let own = &self.buf[std::mem::replace(&mut at, *pos)..*pos];
+            [own, piece.as_ref()]
+        });
+        let last = self.shared.back().map_or(self.head, |(pos, _)| *pos);
+        for piece in shared.chain([&self.buf[last..]]) {
+            if left == 0 || n == to.len() {
+                break;
             }
-            let Some(slot) = to.get_mut(n) else { return n };
-            *slot = IoSlice::new(piece);
-            n += 1;
-        }
-        if self.buf.len() > at
-            && let Some(slot) = to.get_mut(n)
-        {
-            *slot = IoSlice::new(&self.buf[at..]);
-            n += 1;
+            if !piece.is_empty() {
+                let piece = &piece[..piece.len().min(left)];
+                to[n] = IoSlice::new(piece);
+                left -= piece.len();
+                n += 1;
+            }
         }
         n
     }
@@ -126,7 +126,7 @@ impl Buf for OutBuf {
     }
 
     fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
-        self.slices(dst)
+        self.slices(dst, usize::MAX)
     }
 
     fn advance(&mut self, mut n: usize) {
@@ -178,8 +178,11 @@ mod tests {
             let mut sent = Vec::new();
             while !out.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 4];
-                let n = out.slices(&mut slices);
+                // Now as much as there is, now at most a step.
+                let max = if sent.len() % 2 == 0 { usize::MAX } else { step };
+                let n = out.slices(&mut slices, max);
                 let joined: Vec<u8> = slices[..n].iter().flat_map(|s| s.iter().copied()).collect();
+                assert!(!joined.is_empty() && joined.len() <= max);
                 let take = step.min(joined.len());
                 sent.extend_from_slice(&joined[..take]);
                 out.advance(take);

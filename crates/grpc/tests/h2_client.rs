@@ -91,7 +91,7 @@ async fn serve(mut io: DuplexStream, settings: Settings) {
         }
         while !c.output().is_empty() {
             let mut slices = [IoSlice::new(&[]); 8];
-            let n = c.output().slices(&mut slices);
+            let n = c.output().slices(&mut slices, usize::MAX);
             let Ok(n) = io.write_vectored(&slices[..n]).await else { return };
             c.output().advance(n);
         }

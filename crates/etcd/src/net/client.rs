@@ -18,6 +18,8 @@ pub(crate) type Calls = HashMap<u32, Waiting, FixedState>;
 const SLICES_MAX: usize = 64;
 /// Input kept for a frame that is not whole yet, or while output waits for the socket.
 const CARRY_MAX_BYTES: usize = 1 << 20;
+/// Bytes written to one connection in a turn: the kernel copies some gigabytes a second, and others wait meanwhile.
+const TURN_WRITE_BYTES: usize = 256 << 10;
 
 /// What became of a connection in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) struct Client {
     carry: Vec<u8>,
     /// The socket took less than there was.
     pub(crate) wants_write: bool,
+    /// It wants to write only because its turn was over.
+    pub(crate) has_had_its_turn: bool,
     /// Set while it stands in the turn's list of connections to write.
     pub(crate) is_dirty: bool,
     /// Set when nothing more is read: the process stops.
@@ -54,6 +58,7 @@ impl Client {
             stream,
             carry: first,
             wants_write: false,
+            has_had_its_turn: false,
             is_dirty: false,
             is_draining: false,
             wake: Rc::new(Notify::new()),
@@ -109,19 +114,28 @@ impl Client {
         }
     }
 
-    /// Writes what there is, as far as the socket takes it.
+    /// Writes what there is, as far as the socket takes it and the turn allows.
     pub(crate) fn flush(&mut self, desk: &mut Desk) -> State {
         self.wants_write = false;
+        self.has_had_its_turn = false;
         desk.count(self.connection.replies());
+        let mut share = TURN_WRITE_BYTES;
         loop {
             let out = self.connection.output();
             if out.is_empty() {
                 return if self.connection.is_closed() { State::Closed } else { State::Open };
             }
+            if share == 0 {
+                self.wants_write = true;
+                self.has_had_its_turn = true;
+                self.wake.notify_one();
+                return State::Open;
+            }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = out.slices(&mut slices);
+            let filled = out.slices(&mut slices, share);
             match self.stream.write(&slices[..filled]) {
                 Ok(Some(written)) => {
+                    share -= written;
                     self.connection.output().advance(written);
                 }
                 Ok(None) => {

@@ -123,6 +123,7 @@ impl Thread {
                 tokio::task::spawn_local(self.clone().flusher());
                 tokio::task::spawn_local(self.clone().timekeeper());
                 tokio::task::spawn_local(self.clone().watch_worker());
+                tokio::task::spawn_local(self.clone().list_worker());
                 self.clone().mail().await;
                 self.drain().await;
             })
@@ -205,9 +206,13 @@ impl Thread {
         };
         let mut state = self.step(number, |client, desk, _| client.on_carried(number, desk));
         while state == State::Open {
-            let Some((reads, writes)) = self.interest(number) else { return };
+            let Some((reads, writes, has_had_its_turn)) = self.interest(number) else { return };
             // A socket that is always ready would otherwise keep the thread from everybody else.
-            tokio::task::coop::consume_budget().await;
+            if has_had_its_turn {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::task::coop::consume_budget().await;
+            }
             tokio::select! {
                 biased;
                 ready = stream.ready(writes), if reads || writes => {
@@ -231,11 +236,12 @@ impl Thread {
         self.close(number);
     }
 
-    /// What the task of a connection waits for; `None` when the connection is gone.
-    fn interest(&self, number: u32) -> Option<(bool, bool)> {
+    /// What the task of a connection waits for, reading and writing, and whether others go first; `None` when the
+    /// connection is gone.
+    fn interest(&self, number: u32) -> Option<(bool, bool, bool)> {
         let edge = self.edge.borrow();
         let client = edge.clients.get(&number)?;
-        Some((client.connection.wants_input(), client.wants_write))
+        Some((client.connection.wants_input(), client.wants_write, client.has_had_its_turn))
     }
 
     /// Does one thing with a connection, and sees to it that its output is written at the end of the turn.
@@ -399,6 +405,23 @@ impl Thread {
             let wake = self.edge.borrow().desk.watch_wake.clone();
             tokio::select! { () = wake.notified() => {}, () = tokio::time::sleep(wait) => {} }
         }
+    }
+
+    /// Answers lists that were put off, one in a turn.
+    async fn list_worker(self: Rc<Thread>) {
+        let wake = self.edge.borrow().desk.lists_wake.clone();
+        loop {
+            wake.notified().await;
+            while self.next_list() {
+                self.flush.notify_one();
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn next_list(&self) -> bool {
+        let Edge { clients, desk, .. } = &mut *self.edge.borrow_mut();
+        desk.next_list(clients)
     }
 
     /// Says goodbye to every client and waits a moment for answers to leave.

@@ -11,6 +11,7 @@ use etcdserver::apply::{alarm, quota};
 use etcdserver::apply::request::{DeleteRange, Put, Range, Txn};
 use etcdserver::apply::validate;
 use etcdserver::auth::Caller;
+use etcdserver::effect::ReplyTo;
 use etcdserver::read::{self, RangeStream};
 use grpc::Replies;
 
@@ -20,6 +21,9 @@ use crate::net::client::{Calls, Client};
 
 /// Bytes queued for a streamed range beyond which no more is read until some have left.
 const STREAM_QUEUE_BYTES: usize = 1 << 20;
+/// Bytes of answers to reads in one turn beyond which lists wait for a turn of their own: else one connection's lists
+/// would stand before everybody's gets. Reads of single keys never wait.
+const TURN_ANSWER_BYTES: usize = 256 << 10;
 
 impl Handler<'_> {
     pub(super) fn put(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
@@ -95,6 +99,12 @@ impl Handler<'_> {
         let state = self.state();
         if serializable || state.edge.reads_are_local {
             let since = self.desk.lap;
+            if self.desk.has_no_room(method, message) {
+                let to = self.reply_to(call);
+                self.calls.insert(call, Waiting::Read(method, Bytes::copy_from_slice(message), since));
+                self.desk.put_off(to);
+                return Ok(());
+            }
             self.desk.reading = self.connection;
             return self.desk.serve_read(&state, (method, since), message, replies, call, self.calls);
         }
@@ -106,6 +116,29 @@ impl Handler<'_> {
 }
 
 impl Desk {
+    /// Whether a read has to wait for a later turn.
+    pub(super) fn has_no_room(&self, method: Method, request: &[u8]) -> bool {
+        self.answered_bytes > TURN_ANSWER_BYTES
+            && match method {
+                Method::KvRange => Range::parse(request).is_ok_and(|range| !range.end.is_empty()),
+                method => method == Method::KvTxn,
+            }
+    }
+
+    /// Puts a read off to a turn of its own.
+    pub(super) fn put_off(&mut self, to: ReplyTo) {
+        self.lists.push_back(to);
+        self.lists_wake.notify_one();
+    }
+
+    /// Answers one read that was put off; says whether there was one.
+    pub(crate) fn next_list(&mut self, clients: &mut Clients) -> bool {
+        let Some(to) = self.lists.pop_front() else { return false };
+        self.answered_bytes = 0;
+        self.deliver_read(to, clients);
+        true
+    }
+
     /// Answers a read from the published state, and measures it; `since` is when it came.
     pub(super) fn serve_read(
         &mut self,
@@ -124,6 +157,7 @@ impl Desk {
                 let served = read::range(&state.edge, caller, &range, &mut answer);
                 self.range_served(since, (call, &range), request.len(), &served, &answer);
                 served?;
+                self.answered_bytes += answer.len();
                 replies.reply_bytes(call, answer.into());
             }
             Method::KvTxn => {
@@ -132,6 +166,7 @@ impl Desk {
                 let served = read::txn(&state.edge, caller, &txn, &mut answer);
                 self.txn_served(since, (call, &txn), request, &served, &answer);
                 served?;
+                self.answered_bytes += answer.len();
                 replies.reply_bytes(call, answer.into());
             }
             Method::KvRangeStream => {

@@ -14,6 +14,7 @@ mod maintenance;
 mod stats;
 mod watch;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,6 +107,11 @@ pub(crate) struct Desk {
     pub(crate) turn: Turn,
     pub(crate) watch: WatchDesk,
     pub(crate) watch_wake: Rc<Notify>,
+    /// Lists that wait for a turn of their own.
+    pub(crate) lists: VecDeque<ReplyTo>,
+    pub(crate) lists_wake: Rc<Notify>,
+    /// Bytes of answers to reads in this turn.
+    answered_bytes: usize,
     batch: Vec<MemberInput>,
     drained: Vec<u32>,
     /// What the client said its version is that called last, and where such calls are counted.
@@ -141,6 +147,9 @@ impl Desk {
             turn: Turn::default(),
             watch,
             watch_wake: Rc::new(Notify::new()),
+            lists: VecDeque::new(),
+            lists_wake: Rc::new(Notify::new()),
+            answered_bytes: 0,
             batch: Vec::new(),
             drained: Vec::new(),
         }
@@ -181,6 +190,7 @@ impl Desk {
 
     /// Hands the turn's requests to the member thread: one lock, at most one wake-up.
     pub(crate) fn send_turn(&mut self) {
+        self.answered_bytes = 0;
         let turn = &mut self.turn;
         if !turn.proposals.is_empty() {
             self.batch.push(MemberInput::Propose(std::mem::take(&mut turn.proposals), Instant::now()));
@@ -323,6 +333,10 @@ impl Desk {
     fn deliver_read(&mut self, to: ReplyTo, clients: &mut Clients) {
         let Some(client) = clients.get_mut(&to.connection) else { return };
         let Some(Waiting::Read(method, request, since)) = client.calls.remove(&to.stream) else { return };
+        if self.has_no_room(method, &request) {
+            client.calls.insert(to.stream, Waiting::Read(method, request, since));
+            return self.put_off(to);
+        }
         let state = self.shared.published.load_full();
         let Client { connection, calls, .. } = &mut **client;
         let replies = connection.replies();
