@@ -156,14 +156,6 @@ impl FreePages {
         length.min(want)
     }
 
-    /// Free pages below `limit`.
-    pub(crate) fn count_below(&self, limit: u64) -> u64 {
-        let whole = (limit / 64) as usize;
-        let part = self.words.get(whole).map_or(0, |word| word & ((1 << (limit % 64)) - 1));
-        let words = self.words[..self.words.len().min(whole)].iter().chain([&part]);
-        words.map(|word| u64::from(word.count_ones())).sum()
-    }
-
     /// Free pages in a row directly below `high_water`.
     pub(crate) fn trailing(&self, high_water: u64) -> u64 {
         let mut page = high_water;
@@ -240,8 +232,6 @@ mod tests {
                 assert_eq!(pages.trailing(high_water), trailing as u64);
                 let page = rng.random_range(0..21_000);
                 assert_eq!(pages.is_free(page), set.contains(&page));
-                let limit = rng.random_range(0..25_000);
-                assert_eq!(pages.count_below(limit), set.range(..limit).count() as u64);
             }
         }
     }

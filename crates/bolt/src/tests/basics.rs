@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Batch, Db, Error, Op, Options};
+use crate::{Batch, Db, Error, Op, Options, SyncMode};
 use bytes::Bytes;
 use disk::mem::MemDisk;
 use disk::os::OsDisk;
@@ -151,6 +151,32 @@ fn a_full_device_changes_nothing_and_the_reserve_serves_deletes() {
     while !db.defragment_step().unwrap().done {}
     check(&db, "shrunk");
     assert!(db.sizes().total < 20 * 4096, "{:?}", db.sizes());
+}
+
+/// A leaf of large values is longer than all that stays free in front of it; the first version left such leaves where
+/// they were, and the file as long as it was.
+#[test]
+fn large_leaves_move_too() {
+    for sync in [SyncMode::Full, SyncMode::Lazy] {
+        large_leaves_move(sync);
+    }
+}
+
+fn large_leaves_move(sync: SyncMode) {
+    let disk = MemDisk::new();
+    let mut db = open(&disk, &Options { sync, ..small() }).unwrap();
+    let value = vec![1; 100_000];
+    for i in 0..200u64 {
+        db.commit(&puts(b"key", &[(&i.to_be_bytes(), &value)])).unwrap();
+    }
+    let mut batch = Batch::default();
+    let gone = 0..196u64;
+    batch.bucket(b"key").changes = gone.map(|i| (Bytes::copy_from_slice(&i.to_be_bytes()), Op::Delete)).collect();
+    db.commit(&batch).unwrap();
+    while !db.defragment_step().unwrap().done {}
+    check(&db, "shrunk");
+    let sizes = db.sizes();
+    assert!(sizes.live > 400_000 && sizes.total < 2 * sizes.live, "{sizes:?}");
 }
 
 #[test]
