@@ -54,12 +54,13 @@ pub(crate) async fn purge(shared: Arc<Shared>) {
 /// Proposes compactions as `--auto-compaction-mode` and `--auto-compaction-retention` say.
 pub(crate) async fn compact(shared: Arc<Shared>) {
     match shared.config.auto_compaction {
-        AutoCompaction::Off => {}
-        AutoCompaction::Revision(keep) => loop {
+        // An error would have ended the start.
+        Ok(AutoCompaction::Off) | Err(_) => {}
+        Ok(AutoCompaction::Revision(keep)) => loop {
             tokio::time::sleep(REVISION_INTERVAL).await;
             propose(&shared, shared.published.load().edge.view.revision() - keep);
         },
-        AutoCompaction::Periodic(period) => by_age(&shared, period).await,
+        Ok(AutoCompaction::Periodic(period)) => by_age(&shared, period).await,
     }
 }
 

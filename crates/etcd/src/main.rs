@@ -144,6 +144,7 @@ fn read_file_or_environment(raw: &mut RawConfig, early: &Logger) -> Result<(), S
 }
 
 fn open_logger(raw: &RawConfig) -> Result<Logger, String> {
+    config::check_logging(raw)?;
     let Some(level) = Level::parse(raw.text("log-level")) else {
         eprintln!("panic: unrecognized level: {:?}", raw.text("log-level"));
         std::process::exit(2);

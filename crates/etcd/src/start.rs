@@ -6,6 +6,8 @@
 
 mod lines;
 
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -78,6 +80,7 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
     lines::say_directory(config, logger);
     lines::say_advice(config, logger);
     let listeners = listen(config, logger)?;
+    config.auto_compaction.clone().map(drop)?;
     let core = core_config(config)?;
     lines::say_start(config, logger, &core);
     let disk: Arc<dyn disk::Disk> = Arc::new(disk::os::OsDisk::new());
@@ -142,6 +145,7 @@ fn open(
         ..StorageOptions::default()
     };
     let began = Instant::now();
+    make_directory(&config.data_dir)?;
     let mut recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string())?;
     defragment_at_start(config, logger, &mut recovered)?;
     let report = &recovered.report;
@@ -168,6 +172,14 @@ fn open(
     lines::say_member(config, logger, &recovered.report, &version, applier.cluster());
     let snapshot_index = recovered.report.snapshot_index;
     Ok(Lanes { cluster_id, member_id, applier, node, wal: recovered.wal, db: recovered.db, snapshot_index })
+}
+
+/// The directory, for nobody but its owner.
+fn make_directory(path: &Path) -> Result<(), String> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| {
+        format!("cannot access data directory: mkdir {}: {}", path.display(), system_words(&error))
+    })
 }
 
 /// Makes the file small before anything is served, if that gains as much as the user wants it to.
@@ -385,7 +397,7 @@ fn refuse_later(config: &Config) -> Result<(), String> {
         "cert-file", "key-file", "trusted-ca-file", "client-cert-auth", "auto-tls", "client-crl-file",
         "client-cert-allowed-hostname", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file",
         "peer-client-cert-auth", "peer-auto-tls", "peer-crl-file", "peer-cert-allowed-cn",
-        "peer-cert-allowed-hostname",
+        "peer-cert-allowed-hostname", "cipher-suites",
     ];
     let clusters = ["force-new-cluster", "discovery-srv", "discovery-endpoints"];
     let later = [
@@ -398,11 +410,17 @@ fn refuse_later(config: &Config) -> Result<(), String> {
             return Err(format!("--{name} is not available in this version of Mainstay: it does not have {what} yet"));
         }
     }
+    if value::parse_int(raw.text("max-learners")).is_ok_and(|learners| learners < 0) {
+        return Err("membership: too many learner members in cluster".into());
+    }
     let urls = [&config.listen_client, &config.listen_peer, &config.listen_client_http, &config.listen_metrics];
     if let Some(url) = urls.iter().flat_map(|urls| urls.iter()).find(|url| url.is_secure()) {
         return Err(format!("{url} is not available in this version of Mainstay: it does not have TLS yet"));
     }
     let jwt = raw.text("auth-token");
+    if !matches!(jwt.split(',').next(), Some("simple" | "jwt" | "")) {
+        return Err("auth: invalid auth options".into());
+    }
     if !matches!(jwt, "simple" | "") {
         return Err(format!("--auth-token={jwt} is not available in this version of Mainstay: it does not have logins yet"));
     }
@@ -430,9 +448,8 @@ fn listen(config: &Config, logger: &Logger) -> Result<Listeners, String> {
 fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
     let mut founders: Vec<(String, Vec<String>)> = Vec::new();
     for part in config.initial_cluster.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (name, url) = part.split_once('=').ok_or_else(|| {
-            format!("error setting up initial cluster: failed to parse cluster string: {part}")
-        })?;
+        let (name, url) = part.split_once('=').unwrap_or((part, ""));
+        value::parse_url(url).map_err(|why| format!("error setting up initial cluster: {why}"))?;
         match founders.iter_mut().find(|(known, _)| known == name) {
             Some((_, urls)) => urls.push(url.into()),
             None => founders.push((name.into(), vec![url.into()])),

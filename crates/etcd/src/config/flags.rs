@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     List,
     /// Texts, separated by commas; sorted, each once.
     UniqueList,
+    /// URLs or `*`, separated by commas.
+    Origins,
     /// One of these texts.
     Choice(&'static [&'static str]),
     /// `NAME=true,NAME=false`.
@@ -226,7 +228,7 @@ const SECURITY: &[Flag] = &[
     Flag { name: "self-signed-cert-validity", yaml: Some("self-signed-cert-validity"), kind: Kind::Uint, default: "1", shown: "'1'", help: "Years for which self-signed certificates are valid." },
     Flag { name: "peer-crl-file", yaml: None, kind: Kind::Text, default: "", shown: "''", help: "Revoked peer certificates." },
     Flag { name: "cipher-suites", yaml: Some("cipher-suites"), kind: Kind::List, default: "", shown: "''", help: "TLS cipher suites that are offered (empty: a sound choice)." },
-    Flag { name: "cors", yaml: Some("cors"), kind: Kind::UniqueList, default: "*", shown: "'*'", help: "Origins that browsers may call from, or *." },
+    Flag { name: "cors", yaml: Some("cors"), kind: Kind::Origins, default: "*", shown: "'*'", help: "Origins that browsers may call from, or *." },
     Flag { name: "host-whitelist", yaml: Some("host-whitelist"), kind: Kind::UniqueList, default: "*", shown: "'*'", help: "Host names that plain HTTP requests may use, or *." },
     Flag { name: "tls-min-version", yaml: Some("tls-min-version"), kind: Kind::Text, default: "TLS1.2", shown: "'TLS1.2'", help: "Lowest TLS version: TLS1.2 or TLS1.3." },
     Flag { name: "tls-max-version", yaml: Some("tls-max-version"), kind: Kind::Text, default: "", shown: "''", help: "Highest TLS version (empty: the newest)." },

@@ -61,7 +61,8 @@ pub(crate) struct Config {
     pub(crate) keepalive_min_time: Duration,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_timeout: Duration,
-    pub(crate) auto_compaction: AutoCompaction,
+    /// As asked for, or why that cannot be.
+    pub(crate) auto_compaction: Result<AutoCompaction, String>,
     pub(crate) compaction_batch_limit: u64,
     pub(crate) compaction_sleep: Duration,
     pub(crate) watch_progress_interval: Duration,
@@ -88,7 +89,6 @@ pub(crate) struct Config {
 impl Config {
     /// Judges what was given. The error is the text that follows `failed to verify flags`.
     pub(crate) fn check(raw: RawConfig) -> Result<Config, String> {
-        check_logging(&raw)?;
         let urls = |name: &str| value::parse_urls(raw.text(name)).expect("checked when it was given");
         let duration = |name: &str| value::parse_duration(raw.text(name)).expect("checked when it was given");
         let uint = |name: &str| value::parse_uint(raw.text(name), u64::MAX).expect("checked when it was given");
@@ -98,6 +98,8 @@ impl Config {
             check_bind(&urls(name))?;
         }
         check_conflicts(&raw)?;
+        check_compaction_mode(&raw)?;
+        check_tls_versions(&raw)?;
         let (heartbeat, election) = (uint("heartbeat-interval"), uint("election-timeout"));
         check_timing(heartbeat, election)?;
         let quota = int("quota-backend-bytes");
@@ -136,7 +138,7 @@ impl Config {
             keepalive_min_time: duration("grpc-keepalive-min-time"),
             keepalive_interval: duration("grpc-keepalive-interval"),
             keepalive_timeout: duration("grpc-keepalive-timeout"),
-            auto_compaction: auto_compaction(&raw)?,
+            auto_compaction: auto_compaction(&raw),
             compaction_batch_limit: or(int("compaction-batch-limit").max(0) as u64, 1000),
             compaction_sleep: or_time(duration("compaction-sleep-interval"), Duration::from_millis(10)),
             watch_progress_interval: or_time(duration("watch-progress-notify-interval"), Duration::from_secs(600))
@@ -163,14 +165,15 @@ impl Config {
     }
 }
 
-/// The founders: as given, else this member alone under its own name and URLs.
+/// The founders: as given, else, if this member has a name of its own, itself alone.
 fn initial_cluster(raw: &RawConfig) -> String {
-    let is_given = raw.is_set("name") || raw.is_set("initial-advertise-peer-urls");
-    if raw.is_set("initial-cluster") || !is_given {
-        return raw.text("initial-cluster").to_string();
+    let (given, name) = (raw.text("initial-cluster"), raw.text("name"));
+    let is_default = |flag: &str| flags::find(flag).is_some_and(|flag| raw.text(flag.name) == flag.default);
+    if !is_default("initial-cluster") || is_default("name") {
+        return given.to_string();
     }
     let urls = raw.text("initial-advertise-peer-urls").split(',');
-    urls.map(|url| format!("{}={}", raw.text("name"), url.trim())).collect::<Vec<_>>().join(",")
+    urls.map(|url| format!("{name}={}", url.trim())).collect::<Vec<_>>().join(",")
 }
 
 /// Effective gates: what was given, else what `AllAlpha` or `AllBeta` say of the stage, else the default.
@@ -191,7 +194,8 @@ fn gates(given: &str) -> Result<Vec<(&'static str, bool)>, String> {
     Ok(gates)
 }
 
-fn check_logging(raw: &RawConfig) -> Result<(), String> {
+/// The settings of log lines: looked at before there is a logger to say anything else.
+pub(crate) fn check_logging(raw: &RawConfig) -> Result<(), String> {
     match raw.text("logger") {
         "zap" | "" => {}
         // The only logger that 3.4 had by default: its unit files keep working.
@@ -202,14 +206,17 @@ fn check_logging(raw: &RawConfig) -> Result<(), String> {
         "json" | "console" => {}
         other => return Err(format!("unknown log format: {other}, supported values json, console")),
     }
-    let outputs = value::parse_list(raw.text("log-outputs"));
+    let mut outputs = value::parse_list(raw.text("log-outputs"));
+    outputs.sort_unstable();
+    outputs.dedup();
     if outputs.len() > 1 && outputs.iter().any(|output| output == "default") {
         return Err("multi logoutput for \"default\" is not supported yet".into());
     }
     if outputs.len() > 1 && outputs.iter().any(|output| output == "systemd/journal") {
         return Err(format!(
-            "running with systemd/journal but other '--log-outputs' values ({outputs:?}) are configured with 'default'; \
-             override 'default' value with something else"
+            "running with systemd/journal but other '--log-outputs' values ([{}]) are configured with 'default'; \
+             override 'default' value with something else",
+            outputs.iter().map(|output| format!("{output:?}")).collect::<Vec<_>>().join(" ")
         ));
     }
     Ok(())
@@ -235,10 +242,10 @@ fn check_conflicts(raw: &RawConfig) -> Result<(), String> {
             .into());
     }
     if given("discovery-token") && !given("discovery-endpoints") {
-        return Err("both --discovery-endpoints and --discovery-token must be set".into());
+        return Err("both --discovery-token and --discovery-endpoints must be set".into());
     }
     if given("discovery-endpoints") && !given("discovery-token") {
-        return Err("both --discovery-endpoints and --discovery-token must be set".into());
+        return Err("both --discovery-token and --discovery-endpoints must be set".into());
     }
     if raw.text("discovery-fallback") == "proxy" {
         return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"".into());
@@ -267,25 +274,48 @@ fn check_timing(heartbeat: u64, election: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// What `--auto-compaction-retention` means in a mode. etcd reads it after its flags are verified, at start.
 fn auto_compaction(raw: &RawConfig) -> Result<AutoCompaction, String> {
     let retention = raw.text("auto-compaction-retention");
-    let number = value::parse_int(retention).ok();
+    let number = value::parse_int(retention).ok().filter(|number| *number >= 0).map(i64::cast_unsigned);
+    let duration = || {
+        value::parse_duration_signed(retention)
+            .map(|nanos| nanos.max(0).cast_unsigned())
+            .map_err(|_| format!("error parsing CompactionRetention: time: invalid duration {retention:?}"))
+    };
+    let is_periodic = raw.text("auto-compaction-mode") == "periodic";
+    // A duration in the other mode is taken for its nanoseconds, which is hardly what anybody means, and etcd's way.
+    let kept = match number {
+        Some(hours) if is_periodic => hours.saturating_mul(3600 * 1_000_000_000),
+        Some(revisions) => revisions,
+        None => duration()?,
+    };
+    Ok(match kept {
+        0 => AutoCompaction::Off,
+        nanos if is_periodic => AutoCompaction::Periodic(Duration::from_nanos(nanos)),
+        revisions => AutoCompaction::Revision(i64::try_from(revisions).unwrap_or(i64::MAX)),
+    })
+}
+
+/// Versions of TLS are checked also where there is none.
+fn check_tls_versions(raw: &RawConfig) -> Result<(), String> {
+    let order = |name: &str| match raw.text(name) {
+        "" => Ok(None),
+        "TLS1.2" => Ok(Some(2)),
+        "TLS1.3" => Ok(Some(3)),
+        other => Err(format!("unexpected TLS version {other:?} (must be one of: TLS1.2, TLS1.3)")),
+    };
+    let (min, max) = (order("tls-min-version")?, order("tls-max-version")?);
+    if min.zip(max).is_some_and(|(min, max)| min > max) {
+        let (min, max) = (raw.text("tls-min-version"), raw.text("tls-max-version"));
+        return Err(format!("min version ({min}) is greater than max version ({max})"));
+    }
+    Ok(())
+}
+
+fn check_compaction_mode(raw: &RawConfig) -> Result<(), String> {
     match raw.text("auto-compaction-mode") {
-        "periodic" => {
-            let period = match number {
-                Some(hours) => Duration::from_secs(hours.max(0) as u64 * 3600),
-                None => value::parse_duration(retention)
-                    .map_err(|_| format!("error parsing AutoCompactionRetention: time: invalid duration {retention:?}"))?,
-            };
-            Ok(if period.is_zero() { AutoCompaction::Off } else { AutoCompaction::Periodic(period) })
-        }
-        "revision" => match number {
-            Some(0) => Ok(AutoCompaction::Off),
-            Some(revisions) if revisions > 0 => Ok(AutoCompaction::Revision(revisions)),
-            _ => Err(format!(
-                "error parsing AutoCompactionRetention: strconv.ParseInt: parsing {retention:?}: invalid syntax"
-            )),
-        },
+        "periodic" | "revision" => Ok(()),
         other => Err(format!("unknown auto-compaction-mode {other:?}")),
     }
 }
@@ -327,7 +357,7 @@ mod tests {
                 "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             ),
             (vec!["--auto-compaction-mode=foo"], "unknown auto-compaction-mode \"foo\""),
-            (vec!["--log-format=x"], "unknown log format: x, supported values json, console"),
+            (vec!["--tls-min-version=x"], "unexpected TLS version \"x\" (must be one of: TLS1.2, TLS1.3)"),
         ] {
             assert_eq!(check(&arguments).unwrap_err(), text);
         }
@@ -339,12 +369,13 @@ mod tests {
     fn retention_counts_hours_durations_or_revisions() {
         let mode = |mode: &str, keep: &str| {
             check(&[&format!("--auto-compaction-mode={mode}"), &format!("--auto-compaction-retention={keep}")])
-                .map(|config| config.auto_compaction)
+                .and_then(|config| config.auto_compaction)
         };
         assert_eq!(mode("periodic", "2"), Ok(AutoCompaction::Periodic(Duration::from_secs(7200))));
         assert_eq!(mode("periodic", "5m"), Ok(AutoCompaction::Periodic(Duration::from_secs(300))));
         assert_eq!(mode("revision", "1000"), Ok(AutoCompaction::Revision(1000)));
         assert_eq!(mode("revision", "0"), Ok(AutoCompaction::Off));
-        assert!(mode("revision", "5m").is_err());
+        assert_eq!(mode("revision", "1us"), Ok(AutoCompaction::Revision(1000)));
+        assert!(mode("revision", "x").is_err() && mode("periodic", "-1x").is_err());
     }
 }

@@ -265,8 +265,8 @@ fn text_of(flag: &Flag, found: &serde_yaml_ng::Value) -> Option<String> {
         // A plain number is a good version, retention or token.
         (Kind::Text | Kind::Choice(_), Value::Number(number)) => Some(number.to_string()),
         (Kind::Text | Kind::Urls | Kind::Choice(_) | Kind::Gates | Kind::V2Deprecation, Value::String(text))
-        | (Kind::List | Kind::UniqueList, Value::String(text)) => Some(text.clone()),
-        (Kind::List | Kind::UniqueList, Value::Sequence(items)) => {
+        | (Kind::List | Kind::UniqueList | Kind::Origins, Value::String(text)) => Some(text.clone()),
+        (Kind::List | Kind::UniqueList | Kind::Origins, Value::Sequence(items)) => {
             let texts: Option<Vec<_>> = items.iter().map(|item| item.as_str().map(str::to_string)).collect();
             texts.map(|texts| texts.join(","))
         }
@@ -280,7 +280,7 @@ fn wrong_type(path: &str, kind: Kind) -> String {
         Kind::Uint | Kind::Uint32 => "a number that is not negative",
         Kind::Int => "a number",
         Kind::Duration => "a whole number of nanoseconds",
-        Kind::List | Kind::UniqueList => "a list of texts",
+        Kind::List | Kind::UniqueList | Kind::Origins => "a list of texts",
         _ => "a text",
     };
     format!("error unmarshaling JSON: the key {path:?} of the configuration file takes {wanted}")

@@ -11,12 +11,19 @@ pub(crate) fn check(kind: Kind, text: &str) -> Result<(), String> {
         Kind::Text | Kind::List | Kind::UniqueList => Ok(()),
         Kind::Bool => parse_bool(text).map(drop).ok_or_else(|| "parse error".into()),
         Kind::Uint => parse_uint(text, u64::MAX).map(drop),
-        Kind::Uint32 => parse_uint(text, u64::from(u32::MAX)).map(drop),
+        Kind::Uint32 => parse_uint(text, u64::from(u32::MAX)).map(drop).map_err(|why| {
+            let why = if why == "parse error" { "invalid syntax" } else { why.as_str() };
+            format!("strconv.ParseUint: parsing {text:?}: {why}")
+        }),
         Kind::Int => parse_int(text).map(drop),
         Kind::Duration => parse_duration(text).map(drop),
         Kind::Urls => parse_urls(text).map(drop),
+        Kind::Origins => {
+            let mut named = parse_list(text).into_iter().filter(|origin| !origin.is_empty() && origin != "*");
+            named.try_for_each(|origin| parse_url(&origin).map(drop))
+        }
         Kind::Choice(choices) if choices.contains(&text) => Ok(()),
-        Kind::Choice(_) => Err("invalid value".into()).map_err(|words: String| format!("{words} {text:?}")),
+        Kind::Choice(_) => Err("invalid value".into()),
         Kind::Gates => parse_gates(text).map(drop),
         Kind::V2Deprecation => match text {
             "" | "write-only" | "write-only-skip-check" | "write-only-drop-data" | "gone" => Ok(()),
@@ -200,7 +207,8 @@ pub(crate) fn parse_urls(text: &str) -> Result<Vec<Address>, String> {
     Ok(urls)
 }
 
-fn parse_url(text: &str) -> Result<Address, String> {
+/// One URL of a listener, a member or an origin.
+pub(crate) fn parse_url(text: &str) -> Result<Address, String> {
     let wrong_scheme = || format!("URL scheme must be http, https, unix, or unixs: {text}");
     let (scheme, rest) = text.split_once("://").ok_or_else(wrong_scheme)?;
     if !matches!(scheme, "http" | "https" | "unix" | "unixs") {

@@ -28,15 +28,19 @@ impl Rotation {
     /// Reads the JSON of the flag; the errors are etcd's.
     pub(crate) fn parse(text: &str) -> Result<Rotation, String> {
         let json: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| format!("improperly formatted log rotation config: {error}"))?;
-        let invalid = |key: &str| format!("invalid log rotation config: {key} has the wrong type");
+            serde_json::from_str(text).map_err(|error| match error.classify() {
+                serde_json::error::Category::Eof => {
+                    "improperly formatted log rotation config: unexpected end of JSON input".to_string()
+                }
+                _ => format!("improperly formatted log rotation config: {error}"),
+            })?;
         let number = |key: &str| match json.get(key) {
             None => Ok(0),
-            Some(value) => value.as_u64().ok_or_else(|| invalid(key)),
+            Some(value) => value.as_u64().ok_or_else(|| wrong_type(key, value, "int")),
         };
         let flag = |key: &str| match json.get(key) {
             None => Ok(false),
-            Some(value) => value.as_bool().ok_or_else(|| invalid(key)),
+            Some(value) => value.as_bool().ok_or_else(|| wrong_type(key, value, "bool")),
         };
         let megabytes = number("maxsize")?;
         Ok(Rotation {
@@ -47,6 +51,23 @@ impl Rotation {
             compress: flag("compress")?,
         })
     }
+}
+
+/// As Go's JSON decoder says it.
+fn wrong_type(key: &str, value: &serde_json::Value, wanted: &str) -> String {
+    let kind = match value {
+        serde_json::Value::Null => "null".to_string(),
+        serde_json::Value::Bool(_) => "bool".to_string(),
+        serde_json::Value::Number(number) if wanted == "int" => format!("number {number}"),
+        serde_json::Value::Number(_) => "number".to_string(),
+        serde_json::Value::String(_) => "string".to_string(),
+        serde_json::Value::Array(_) => "array".to_string(),
+        serde_json::Value::Object(_) => "object".to_string(),
+    };
+    format!(
+        "invalid log rotation config: json: cannot unmarshal {kind} into Go struct field \
+         logRotationConfig.Logger.{key} of type {wanted}"
+    )
 }
 
 /// One place that lines go to.
@@ -95,7 +116,10 @@ fn open_file(path: &Path, mode: u32) -> Result<File, String> {
         .create(true)
         .mode(mode)
         .open(path)
-        .map_err(|error| format!("couldn't open sink \"{}\": {error}", path.display()))
+        .map_err(|error| {
+            let path = path.display();
+            format!("open sink \"{path}\": open {path}: {}", crate::start::system_words(&error))
+        })
 }
 
 fn open_journal() -> Result<UnixDatagram, String> {

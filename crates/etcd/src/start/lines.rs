@@ -209,11 +209,7 @@ pub(super) fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Con
     let raw = &config.raw;
     let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let duration = |name: &str| value::parse_duration(raw.text(name)).unwrap_or_default();
-    let (mode, retention) = match config.auto_compaction {
-        AutoCompaction::Off => (raw.text("auto-compaction-mode"), Duration::ZERO),
-        AutoCompaction::Periodic(period) => ("periodic", period),
-        AutoCompaction::Revision(revisions) => ("revision", Duration::from_nanos(revisions as u64)),
-    };
+    let (mode, retention) = compaction_settings(config);
     let wal_dir = raw.text("wal-dir");
     logger.info(
         "starting an etcd server",
@@ -278,4 +274,12 @@ pub(super) fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Con
             ("v2-deprecation", "write-only".into()),
         ],
     );
+}
+
+fn compaction_settings(config: &Config) -> (&str, Duration) {
+    match config.auto_compaction {
+        Ok(AutoCompaction::Off) | Err(_) => (config.raw.text("auto-compaction-mode"), Duration::ZERO),
+        Ok(AutoCompaction::Periodic(period)) => ("periodic", period),
+        Ok(AutoCompaction::Revision(revisions)) => ("revision", Duration::from_nanos(revisions as u64)),
+    }
 }

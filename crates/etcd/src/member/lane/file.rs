@@ -1,0 +1,145 @@
+//! The member thread's side of the database file: compaction steps, batches on their way to the commit thread, and
+//! what comes back.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use etcdserver::apply::alarm;
+use etcdserver::effect::RaftInput;
+use etcdserver::now::{MILLISECOND, Now};
+use etcdserver::snapshot::LocalSnapshot;
+use mvcc::CompactionProgress;
+
+use super::{COMPACTION_PAUSE, COMPACTION_STEP, FLUSH_BYTES, Lane, SnapshotStep, UNFLUSHED_BYTES_MAX};
+use crate::member::handle::Mail;
+use crate::member::{commit, log};
+
+impl Lane {
+    /// One bounded step of a compaction, when it is due.
+    pub(super) fn compaction_step(&mut self, now: Now) {
+        let is_due = self.compaction_due.is_some_and(|due| due <= now.mono_ns);
+        if !is_due || self.applier.store().unflushed_bytes() > UNFLUSHED_BYTES_MAX {
+            return;
+        }
+        let limit = (self.shared.config.compaction_batch_limit as usize).min(COMPACTION_STEP);
+        let start = Instant::now();
+        let asked = self.compaction_start.map_or(start, |(asked, _)| asked);
+        let progress = self.applier.store_mut().compaction_step(limit);
+        let next = self.shared.now().mono_ns + self.compaction_pause_ns(start.elapsed());
+        self.measure_compaction(start, matches!(progress, Ok(CompactionProgress::Finished(_))));
+        match progress {
+            Ok(CompactionProgress::Finished(revision)) => {
+                self.compaction_due = self.applier.store().is_compacting().then_some(next);
+                self.compacted = Some(revision);
+                self.compaction_line(revision, asked);
+            }
+            Ok(CompactionProgress::Working) => self.compaction_due = Some(next),
+            Ok(CompactionProgress::Idle) => self.compaction_due = None,
+            Err(error) => {
+                self.shared.logger.fatal("failed to compact", &[("error", error.to_string().into())]);
+            }
+        }
+        self.is_dirty = true;
+        self.unflushed_since.get_or_insert(now.mono_ns);
+    }
+
+    /// Go pauses because a step holds a lock; ours only takes turns, so an unset flag means: the next step at once
+    /// when nothing else waits, and a small share of the thread when something does.
+    fn compaction_pause_ns(&mut self, step: Duration) -> u64 {
+        let applied = self.applier.applied().0;
+        let is_busy = std::mem::replace(&mut self.applied_at_compaction, applied) != applied;
+        let pause = if self.shared.config.raw.is_set("compaction-sleep-interval") {
+            self.shared.config.compaction_sleep
+        } else if is_busy {
+            step * COMPACTION_PAUSE
+        } else {
+            Duration::from_nanos(MILLISECOND / 10)
+        };
+        pause.as_nanos() as u64
+    }
+
+    /// Gives the commit thread what has gathered, when it is time or somebody waits for it.
+    pub(super) fn flush(&mut self, now: Now) {
+        if self.batch_is_out {
+            return;
+        }
+        let store = self.applier.store();
+        let is_due = self.unflushed_since.is_some_and(|since| {
+            now.mono_ns >= since + self.shared.config.batch_interval.as_nanos() as u64
+                || store.unflushed_bytes() >= FLUSH_BYTES
+                || store.unflushed_ops() as u64 >= self.shared.config.batch_limit
+        });
+        let force = self.snapshot == Some(SnapshotStep::Commit);
+        let is_awaited = !self.file_waiters.is_empty() || self.compacted.is_some();
+        if !is_due && !force && !is_awaited {
+            return;
+        }
+        if force {
+            self.snapshot = Some(SnapshotStep::Committing);
+        }
+        self.hand_batch(force);
+    }
+
+    /// Freezes what has gathered and hands it to the commit thread. With `force` the consistent index goes along
+    /// even if nothing else does.
+    pub(super) fn hand_batch(&mut self, force: bool) {
+        let store = self.applier.store_mut();
+        let batch = if force { store.freeze_all() } else { store.freeze() };
+        self.unflushed_since = None;
+        let is_awaited = !self.file_waiters.is_empty() || self.compacted.is_some();
+        if batch.is_none() && !force && !is_awaited {
+            return;
+        }
+        self.frozen_at = self.applier.applied();
+        self.compacted_in_batch = self.compacted.take();
+        self.batch_is_out = true;
+        self.is_dirty = true;
+        self.shared.commit.push(match batch {
+            Some(batch) => commit::Job::Commit { batch, force },
+            None => commit::Job::Force,
+        });
+    }
+
+    pub(super) fn committed(&mut self, committed: commit::Committed) {
+        self.sizes = committed.sizes;
+        self.is_dirty = true;
+        match committed.kind {
+            commit::Kind::Moved => return self.applier.store_mut().moved(committed.view),
+            commit::Kind::Batch => self.applier.store_mut().committed(committed.view.clone()),
+            commit::Kind::Force => self.applier.store_mut().moved(committed.view.clone()),
+        }
+        self.batch_is_out = false;
+        self.nospace_raised = false;
+        self.file_at = self.frozen_at;
+        if let Some(revision) = self.compacted_in_batch.take() {
+            self.shared.compaction_finished.store(revision, Ordering::Release);
+            self.shared.tell_networks(|| Mail::CompactionFinished(revision));
+        }
+        let reached = self.file_at.0;
+        for (index, done) in std::mem::take(&mut self.file_waiters) {
+            if index > reached {
+                self.file_waiters.push((index, done));
+            } else {
+                // A waiter that is gone does not need the answer.
+                let _gone = done.send(committed.view.clone());
+            }
+        }
+        if self.snapshot == Some(SnapshotStep::Committing) && committed.forced {
+            self.snapshot = Some(SnapshotStep::Recording);
+            let (index, term) = self.file_at;
+            let start = Instant::now();
+            let local = LocalSnapshot::new(self.applier.cluster(), index, term);
+            self.shared.metrics.snap_marshal.observe(start.elapsed());
+            self.log.push(log::Job::Snapshot(Box::new(local)));
+        }
+    }
+
+    /// A batch found no room. The alarm is raised once; deletes and compaction go on and free it.
+    pub(super) fn no_space(&mut self) {
+        if !std::mem::replace(&mut self.nospace_raised, true) {
+            let id = self.shared.member_id;
+            self.shared.logger.error("no space left for the database; raising alarm", &[]);
+            self.step(RaftInput::Propose(vec![alarm::no_space_proposal(id)]));
+        }
+    }
+}
