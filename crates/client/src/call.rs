@@ -215,10 +215,7 @@ impl Client {
 
     fn log_failure(&self, method: Method, attempt: u32, failure: &Failure) {
         let no_peer = "Peer{Addr: <nil>, LocalAddr: <nil>, AuthInfo: <nil>}";
-        let error = match &failure.error {
-            Error::Status(status) => status.to_string(),
-            other => other.to_string(),
-        };
+        let error = form_of_grpc(&failure.error);
         let fields = vec![
             ("target", Field::Text(self.target())),
             ("peer", Field::Text(failure.peer.clone().unwrap_or_else(|| no_peer.to_owned()))),
@@ -285,7 +282,14 @@ impl Client {
         request: R,
         context: Context,
     ) -> Result<Streaming<R::Response>, Error> {
-        let connection = self.pool().pick(context.deadline).await.map_err(|error| over(error, context))?;
+        let connection = self.pool().pick(context.deadline).await.map_err(|error| {
+            // Of the streams of answers only this one is tried again by Go's client, which therefore logs.
+            if R::METHOD == Method::MaintenanceSnapshot {
+                let fields = vec![("error", Field::Text(form_of_grpc(&error)))];
+                self.log("error", line!(), "streamer failed to create ClientStream", fields);
+            }
+            over(error, context)
+        })?;
         let mut message = Request::new(request);
         self.describe(&mut message, context)?;
         let mut grpc = self.grpc(&connection);
@@ -331,6 +335,14 @@ impl Error {
     }
 }
 
+/// With code and description, as log lines show it.
+fn form_of_grpc(error: &Error) -> String {
+    match error {
+        Error::Status(status) => status.to_string(),
+        other => other.to_string(),
+    }
+}
+
 fn over(error: Error, context: Context) -> Error {
     match error.code() {
         Code::DeadlineExceeded | Code::Canceled if context.is_over() => Error::DeadlineExceeded,
@@ -362,7 +374,17 @@ fn judge_stream(status: &tonic::Status) -> Error {
     if is_of_transport(status) && matches!(status.code(), tonic::Code::Unknown | tonic::Code::Cancelled) {
         return Error::unavailable(format!("error reading from server: {}", status.message()));
     }
+    if let Some(text) = too_long(status.message()) {
+        return Error::Status(Status::new(Code::ResourceExhausted, text));
+    }
     Error::Status(Status::new(Code::of(code), status.message().to_owned()))
+}
+
+/// tonic's words for an answer beyond the limit, in those of Go's gRPC.
+fn too_long(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, limit) = rest.strip_suffix(" bytes")?.split_once(" bytes, the limit is: ")?;
+    Some(format!("grpc: received message larger than max ({found} vs. {limit})"))
 }
 
 fn is_of_transport(status: &tonic::Status) -> bool {

@@ -20,6 +20,9 @@ use crate::error::Error;
 use crate::lease::KeepAlive;
 use crate::watch::{Watch, WatchOptions, cancel_error};
 
+/// A session's time to live when none is given.
+const TTL_SECONDS: i64 = 60;
+
 /// A lease that is kept alive as long as this lives.
 pub struct Session {
     client: Client,
@@ -34,6 +37,13 @@ impl Session {
     /// # Errors
     /// The grant failed.
     pub async fn start(client: &Client, ttl_seconds: i64) -> Result<Session, Error> {
+        let ttl_seconds = if ttl_seconds > 0 {
+            ttl_seconds
+        } else {
+            let message = "WithTTL(): TTL should be > 0, preserving current TTL";
+            client.log("warn", line!(), message, Vec::new());
+            TTL_SECONDS
+        };
         let granted = client.call(LeaseGrantRequest { ttl: ttl_seconds, id: 0 }, Context::none()).await?;
         let (report, gone) = watch::channel(false);
         let mut keepalive = KeepAlive::new(client, granted.id);

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::endpoint::{Endpoint, Target, split_host_port};
+use crate::tls_text;
 
 /// How connections are made and kept.
 #[derive(Clone, Debug)]
@@ -77,6 +78,9 @@ impl Connection {
 
 /// The words of an OS error as Go prints them.
 pub(crate) fn io_text(error: &io::Error) -> String {
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return tls_text::of(error);
+    }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => return "EOF".into(),
         io::ErrorKind::TimedOut => return "i/o timeout".into(),
@@ -129,8 +133,7 @@ type Ends = (String, String);
 
 async fn connect_tcp(address: &str) -> Result<(Box<dyn Stream>, Ends), String> {
     let Some((host, port)) = split_host_port(address) else {
-        let why = if address.contains(':') { "invalid port in address" } else { "missing port in address" };
-        return Err(format!("dial tcp: address {address}: {why}"));
+        return Err(format!("dial tcp: address {}", address_fault(address)));
     };
     let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
         .await
@@ -150,6 +153,17 @@ async fn connect_tcp(address: &str) -> Result<(Box<dyn Stream>, Ends), String> {
         }
     }
     Err(failure)
+}
+
+/// What is wrong with an address, in Go's words.
+fn address_fault(address: &str) -> String {
+    match address.rsplit_once(':') {
+        None => format!("{address}: missing port in address"),
+        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+            format!("{address}: too many colons in address")
+        }
+        Some((_, port)) => format!("{port}: invalid port"),
+    }
 }
 
 async fn connect_unix(path: &std::path::Path) -> Result<(Box<dyn Stream>, Ends), String> {
@@ -182,7 +196,10 @@ async fn over(endpoint: &Endpoint, dial: &Dial, stream: Observed) -> Result<Chan
         Target::Unix(_) => format!("{scheme}://localhost"),
     };
     let uri = tonic::codegen::http::Uri::try_from(uri).map_err(|error| error.to_string())?;
-    let mut settings = tonic::transport::Endpoint::from(uri)
+    // TLS lies below already: tonic, left to dial an https address, would refuse for want of its own.
+    let plain = tonic::codegen::http::Uri::from_static("http://localhost");
+    let mut settings = tonic::transport::Endpoint::from(plain)
+        .origin(uri)
         .initial_stream_window_size(Some(1 << 20))
         .initial_connection_window_size(Some(4 << 20))
         .http2_max_header_list_size(1 << 20);

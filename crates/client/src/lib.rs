@@ -21,6 +21,7 @@ mod error;
 mod lease;
 mod pool;
 mod tls;
+mod tls_text;
 mod watch;
 
 pub use call::{Context, Rpc, StreamRpc};

@@ -50,10 +50,19 @@ impl Settings {
         let mut config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert)?;
-                let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+                if chain.is_empty() {
+                    let text = "tls: failed to find any PEM data in certificate input";
+                    return Err(Error::Config(text.into()));
+                }
+                let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+                    rustls::pki_types::pem::Error::NoItemsFound => {
+                        Error::Config("tls: failed to find any PEM data in key input".into())
+                    }
+                    error => unreadable(key, &error),
+                })?;
                 builder
                     .with_client_auth_cert(chain, key_der)
-                    .map_err(|error| Error::Config(format!("{}: {error}", cert.display())))?
+                    .map_err(|error| Error::Config(crate::tls_text::of(&error)))?
             }
             (None, None) => builder.with_no_client_auth(),
             (cert, key) => {

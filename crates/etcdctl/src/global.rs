@@ -60,8 +60,9 @@ impl Session {
         take_environment(&mut invocation)?;
         if invocation.switch("debug") {
             for flag in FLAGS {
-                let name = variable(flag.name);
-                etcdutl::cli::err(&format!("{name}={}\n", invocation.text(flag.name)));
+                let (name, value) = (variable(flag.name), invocation.text(flag.name));
+                let value = if flag.kind == Kind::Texts { format!("[{value}]") } else { value.to_owned() };
+                etcdutl::cli::err(&format!("{name}={value}\n"));
             }
         }
         let Some(format) = Format::of_name(invocation.text("write-out")) else {
@@ -90,6 +91,9 @@ impl Session {
 
 /// A client of these settings.
 pub(crate) async fn connect(config: Config) -> Result<Client, Exit> {
+    if config.endpoints.is_empty() {
+        return Err(Exit::new(BAD_CONNECTION, "etcdclient: no available endpoints"));
+    }
     Client::connect(config).await.map_err(|error| match error {
         Error::Config(_) => Exit::arguments(error),
         error => Exit::new(BAD_CONNECTION, error),
@@ -116,11 +120,13 @@ fn variable(flag: &str) -> String {
 fn take_environment(invocation: &mut Invocation) -> Outcome {
     let flags = invocation.inherited();
     for (name, value) in std::env::vars() {
-        if !name.starts_with("ETCDCTL_") || value.is_empty() {
+        if !name.starts_with("ETCDCTL_") {
             continue;
         }
         let shown = format!("{name}={value}");
-        let Some(flag) = flags.iter().find(|flag| variable(flag.name) == name) else {
+        // An empty variable counts as one that nobody knows.
+        let flag = flags.iter().find(|flag| variable(flag.name) == name && !value.is_empty());
+        let Some(flag) = flag else {
             if !KNOWN_VARIABLES.contains(&name.as_str()) {
                 let fields = [("environment-variable", shown.as_str())];
                 log::line("warn", "", "etcdctl/global.rs", "unrecognized environment variable", &fields);
@@ -134,9 +140,11 @@ fn take_environment(invocation: &mut Invocation) -> Outcome {
             log::line("fatal", "", "etcdctl/global.rs", message, &fields);
             return Err(Exit::silent(ERROR));
         }
-        invocation.give(flag, value.clone()).map_err(|why| {
-            Exit::error(format!("invalid value {value:?} for {name}: {why}"))
-        })?;
+        // Go's etcdctl does without a variable that it cannot read, and says nothing.
+        if let Err(why) = invocation.give(flag, value.clone()) {
+            let fields = [("environment-variable", shown.as_str()), ("error", why.as_str())];
+            log::line("warn", "", "etcdctl/global.rs", "unreadable environment variable is ignored", &fields);
+        }
     }
     Ok(())
 }
@@ -154,7 +162,7 @@ fn config(invocation: &Invocation) -> Result<Config, Exit> {
     Ok(Config {
         endpoints: invocation.texts("endpoints"),
         tls: tls(invocation)?,
-        credentials: credentials(invocation, "user", "password", "auth-jwt-token")?,
+        credentials: credentials(invocation, "user", "password", "auth-jwt-token", "Password: ")?,
         dial_timeout: invocation.duration("dial-timeout"),
         keepalive_time: Some(invocation.duration("keepalive-time")).filter(|time| *time > Duration::ZERO),
         keepalive_timeout: invocation.duration("keepalive-timeout"),
@@ -197,6 +205,7 @@ pub(crate) fn credentials(
     user: &str,
     password: &str,
     token: &str,
+    prompt: &str,
 ) -> Result<Option<Credentials>, Exit> {
     let token = invocation.text(token);
     if !token.is_empty() {
@@ -211,7 +220,7 @@ pub(crate) fn credentials(
     } else if let Some((name, password)) = user.split_once(':') {
         (name.to_owned(), password.to_owned())
     } else {
-        (user.to_owned(), password::ask("Password: ")?)
+        (user.to_owned(), password::ask(prompt)?)
     };
     Ok(Some(Credentials::Password { name, password }))
 }

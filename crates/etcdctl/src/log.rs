@@ -10,10 +10,11 @@ use etcdutl::json::{self, Writer};
 pub(crate) fn client_line(line: &LogLine) {
     let mut object = Writer::object();
     object.text("level", line.level).text("ts", &now());
-    object.text("logger", &line.logger).text("caller", &line.caller).text("msg", line.message);
+    object.text("logger", &line.logger).text("caller", &line.caller);
+    object.field("msg", json::plain(line.message));
     for (name, value) in &line.fields {
         match value {
-            Field::Text(text) => object.field(name, json::quoted(text)),
+            Field::Text(text) => object.field(name, json::plain(text)),
             Field::Number(number) => object.field(name, number),
         };
     }
@@ -24,9 +25,9 @@ pub(crate) fn client_line(line: &LogLine) {
 pub(crate) fn line(level: &str, logger: &str, caller: &str, message: &str, fields: &[(&str, &str)]) {
     let mut object = Writer::object();
     object.text("level", level).text("ts", &now()).text("logger", logger).text("caller", caller);
-    object.text("msg", message);
+    object.field("msg", json::plain(message));
     for (name, value) in fields {
-        object.field(name, json::quoted(value));
+        object.field(name, json::plain(value));
     }
     cli::err(&format!("{}\n", object.end()));
 }

@@ -15,8 +15,8 @@ pub(crate) fn ask(prompt: &str) -> Result<String, Exit> {
     let line = read_line();
     if terminal {
         echo(true);
-        out("\n")?;
     }
+    out("\n")?;
     line
 }
 

@@ -10,9 +10,15 @@ pub struct Writer {
     close: char,
 }
 
-/// Text between quotes.
+/// Text between quotes, fit for a page of HTML too.
 #[must_use]
 pub fn quoted(text: &str) -> String {
+    plain(text).replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// Text between quotes, as log lines have it.
+#[must_use]
+pub fn plain(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {
@@ -24,7 +30,7 @@ pub fn quoted(text: &str) -> String {
             '\t' => quoted.push_str("\\t"),
             '\u{8}' => quoted.push_str("\\b"),
             '\u{c}' => quoted.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+            '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
                 let _ = write!(quoted, "\\u{:04x}", u32::from(c));
             }
             c => quoted.push(c),

@@ -16,12 +16,17 @@ pub(crate) enum Value<'a> {
 
 /// Prints a line of level info.
 pub(crate) fn info(place: &str, message: &str, fields: &[(&str, Value<'_>)]) {
-    let mut line = format!("{}\tinfo\t{place}\t{message}", now());
+    line("info", place, message, fields);
+}
+
+/// Prints a line.
+pub(crate) fn line(level: &str, place: &str, message: &str, fields: &[(&str, Value<'_>)]) {
+    let mut line = format!("{}\t{level}\t{place}\t{message}", now());
     if !fields.is_empty() {
         let parts: Vec<String> = (fields.iter())
             .map(|(name, value)| match value {
-                Value::Text(text) => format!("{}: {}", json::quoted(name), json::quoted(text)),
-                Value::Json(json) => format!("{}: {json}", json::quoted(name)),
+                Value::Text(text) => format!("{}: {}", json::plain(name), json::plain(text)),
+                Value::Json(json) => format!("{}: {json}", json::plain(name)),
             })
             .collect();
         let _ = write!(line, "\t{{{}}}", parts.join(", "));

@@ -45,6 +45,8 @@ pub struct Request {
     pub config: Config,
     /// Take a file without a checksum, or with a wrong one.
     pub skip_check: bool,
+    /// How much of the database Go would map at first. It is said in the log, and changes nothing here.
+    pub map_size: u64,
     /// How much the revision grows; everything up to there is then marked as compacted.
     pub bump: u64,
 }
@@ -63,8 +65,9 @@ pub fn restore(request: &Request) -> Result<(), Exit> {
     copy(&request.file, &config.db_path(), request.skip_check)?;
     info("etcdutl/restore.rs", "Trimming membership information from the backend...", &[]);
     let mut db = open(&config.db_path(), false, Duration::from_secs(1))?;
+    let bumped = if request.bump > 0 { Some(bumped(&db, request.bump)?) } else { None };
     let (cluster, entries) = found(&founding)?;
-    change(&mut db, &founding, request)?;
+    change(&mut db, &founding, bumped)?;
     db.close().map_err(Exit::error)?;
     write_log(config, &founding, &cluster, &entries)?;
     announce("restored snapshot", request);
@@ -79,6 +82,7 @@ fn announce(message: &str, request: &Request) {
         ("wal-dir", Value::Text(&shown(&config.wal_path()))),
         ("data-dir", Value::Text(&shown(&config.data_dir))),
         ("snap-dir", Value::Text(&shown(&config.snap_dir()))),
+        ("initial-memory-map-size", Value::Json(request.map_size.to_string())),
     ];
     info("etcdutl/restore.rs", message, &fields);
 }
@@ -172,7 +176,7 @@ fn found(founding: &Founding) -> Result<(Cluster, Vec<Entry>), Exit> {
 }
 
 /// Exchanges the members and sets where the log stands. Everything else stays as it was saved.
-fn change(db: &mut Db, founding: &Founding, request: &Request) -> Result<(), Exit> {
+fn change(db: &mut Db, founding: &Founding, bumped: Option<i64>) -> Result<(), Exit> {
     let mut batch = Batch::default();
     for bucket in [Bucket::Members, Bucket::MembersRemoved] {
         let change = batch.bucket(bucket.name());
@@ -188,8 +192,7 @@ fn change(db: &mut Db, founding: &Founding, request: &Request) -> Result<(), Exi
         (schema::CONSISTENT_INDEX, schema::write_u64(founding.members.len() as u64)),
         (schema::TERM, schema::write_u64(TERM)),
     ];
-    if request.bump > 0 {
-        let revision = bumped(db, request.bump)?;
+    if let Some(revision) = bumped {
         let keys = batch.bucket(Bucket::Key.name());
         keys.create = true;
         keys.changes = vec![(Bytes::copy_from_slice(&Revision::new(revision, 0).key()), Op::Put(Bytes::new()))];

@@ -162,7 +162,7 @@ async fn refuse_keys(client: &Client, prefix: &str, context: Context) -> Outcome
     if answer.kvs.is_empty() {
         return Ok(());
     }
-    let text = format!("prefix {prefix:?} has keys. Delete with `etcdctl del --prefix {prefix}` first");
+    let text = format!("prefix {prefix:?} has keys. Delete with etcdctl del --prefix {prefix} first");
     Err(Exit::new(INVALID_INPUT, text))
 }
 

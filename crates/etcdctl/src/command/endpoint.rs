@@ -6,7 +6,7 @@ use std::time::Instant;
 use api::ErrorCode;
 use api::etcdserverpb::{HashKvRequest, MemberListRequest, RangeRequest, StatusRequest};
 use client::Config;
-use etcdutl::cli::{BAD_CONNECTION, Command, ERROR, Exit, Flag, Invocation, Outcome, err};
+use etcdutl::cli::{Command, ERROR, Exit, Flag, Invocation, Outcome, err};
 use tokio::sync::mpsc;
 
 use super::alarm;
@@ -57,7 +57,7 @@ pub(super) async fn endpoints(session: &Session) -> Result<Vec<String>, Exit> {
     let answer =
         client.call(MemberListRequest { linearizable: true }, session.context()).await.map_err(|error| {
             let text = format!("failed to fetch endpoints from etcd cluster member list: {error}");
-            Exit::new(BAD_CONNECTION, text)
+            Exit::error(text)
         })?;
     Ok(answer.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
 }

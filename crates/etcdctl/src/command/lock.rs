@@ -101,7 +101,11 @@ async fn execute(command: &[Vec<u8>], mutex: &Mutex) -> Outcome {
         .await
         .map_err(|error| {
             let name = String::from_utf8_lossy(&command[0]);
-            Exit::error(format!("exec: {name:?}: {error}"))
+            let why = match error.kind() {
+                std::io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
+                _ => error.to_string(),
+            };
+            Exit::error(format!("exec: {name:?}: {why}"))
         })?;
     if status.success() {
         return Ok(());

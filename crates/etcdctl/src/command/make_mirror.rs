@@ -105,7 +105,7 @@ fn destination_config(invocation: &Invocation, session: &Session, endpoint: Stri
     Ok(Config {
         endpoints: vec![endpoint],
         tls: wanted.then_some(settings),
-        credentials: credentials(invocation, "dest-user", "dest-password", "")?,
+        credentials: credentials(invocation, "dest-user", "dest-password", "", "Destination Password: ")?,
         ..session.config.clone()
     })
 }

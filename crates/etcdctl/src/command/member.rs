@@ -101,6 +101,7 @@ fn add(invocation: &Invocation) -> Outcome {
         return Err(Exit::arguments("member peer urls not provided"));
     }
     let session = Session::open(invocation)?;
+    check_urls(&urls)?;
     block_on(async {
         let client = session.client().await?;
         let request = MemberAddRequest {
@@ -112,6 +113,31 @@ fn add(invocation: &Invocation) -> Outcome {
         if session.printer.format == Format::Simple { out(environment(&name, &urls, &answer)) } else { Ok(()) }
     })
 }
+
+/// URLs that no peer could listen on are not even sent.
+fn check_urls(urls: &str) -> Outcome {
+    for url in urls.split(',') {
+        let url = url.trim();
+        let wrong = |what: &str| Err(Exit::error(format!("{what}: {url}")));
+        let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme)) else {
+            return wrong("URL scheme must be http, https, unix, or unixs");
+        };
+        let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if scheme.starts_with("unix") {
+            continue;
+        }
+        if host.rsplit_once(':').is_none_or(|(name, _)| name.contains(':') && !name.ends_with(']')) {
+            return wrong("URL address does not have the form \"host:port\"");
+        }
+        if path.starts_with('/') {
+            return wrong("URL must not contain a path");
+        }
+    }
+    Ok(())
+}
+
+/// What URLs of peers may begin with.
+const SCHEMES: &[&str] = &["http", "https", "unix", "unixs"];
 
 /// What the new member is to be started with.
 fn environment(name: &str, urls: &str, answer: &MemberAddResponse) -> String {
@@ -155,6 +181,7 @@ fn update(invocation: &Invocation) -> Outcome {
     }
     let request = MemberUpdateRequest { id, peer_ur_ls: urls.split(',').map(str::to_owned).collect() };
     let session = Session::open(invocation)?;
+    check_urls(urls)?;
     block_on(async {
         let client = session.client().await?;
         let answer = client.call(request, session.context()).await.map_err(Exit::error)?;

@@ -32,8 +32,15 @@ $ cat file | put <key>",
     ..Command::EMPTY
 };
 
+/// What a misuse is answered with.
+const USE: &str = "put command needs 1 argument and input from stdin or 2 arguments";
+
 fn run(invocation: &Invocation) -> Outcome {
-    let request = request(invocation)?;
+    let request = request(invocation, || {
+        let mut value = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut value).map_err(|_| Exit::arguments(USE))?;
+        Ok(value)
+    })?;
     let session = Session::open(invocation)?;
     block_on(async {
         let client = session.client().await?;
@@ -42,10 +49,14 @@ fn run(invocation: &Invocation) -> Outcome {
     })
 }
 
-/// The request of a command line, also of a line of a transaction.
-pub(super) fn request(invocation: &Invocation) -> Result<PutRequest, Exit> {
+/// The request of a command line, also of a line of a transaction, which has read standard input itself. `missing`
+/// gives the value when there is no argument for it; an empty one is as good as none.
+pub(super) fn request(
+    invocation: &Invocation,
+    missing: impl FnOnce() -> Result<Vec<u8>, Exit>,
+) -> Result<PutRequest, Exit> {
     let Some(key) = invocation.arguments.first() else {
-        return Err(Exit::arguments("put command needs 1 argument and input from stdin or 2 arguments"));
+        return Err(Exit::arguments(USE));
     };
     let ignore_value = invocation.switch("ignore-value");
     if ignore_value && invocation.arguments.len() > 1 {
@@ -55,13 +66,10 @@ pub(super) fn request(invocation: &Invocation) -> Result<PutRequest, Exit> {
         _ if ignore_value => Vec::new(),
         // Arguments after the value are not looked at, as in Go's tool.
         Some(value) => value.clone(),
-        None => {
-            let mut value = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut value).map_err(|_| {
-                Exit::arguments("put command needs 1 argument and input from stdin or 2 arguments")
-            })?;
-            value
-        }
+        None => match missing()? {
+            value if value.is_empty() => return Err(Exit::arguments(USE)),
+            value => value,
+        },
     };
     let lease = etcdutl::cli::parse_int(invocation.text("lease"), 16)
         .map_err(|why| Exit::arguments(format!("bad lease ID ({why}), expecting ID in Hex")))?;

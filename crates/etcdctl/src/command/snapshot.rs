@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use api::etcdserverpb::SnapshotRequest;
-use client::{Client, Context, Error};
+use client::{Client, Config, Context, Error};
 use etcdutl::cli::{Command, Exit, INTERRUPTED, Invocation, Outcome, out};
 use etcdutl::quantity;
 use sha2::{Digest, Sha256};
 
-use crate::global::{Session, block_on};
+use crate::global::{Session, block_on, connect};
 use crate::log;
 
 pub(super) static COMMAND: Command = Command {
@@ -60,7 +60,7 @@ fn save(invocation: &Invocation) -> Outcome {
             );
             return Err(interrupted(text));
         }
-        let client = session.client().await?;
+        let client = connect(Config { logger: "client".into(), ..session.config.clone() }).await?;
         let version = download(&client, context, &endpoints[0], &path).await.map_err(interrupted)?;
         out(format!("Snapshot saved at {}\n", path.display()))?;
         if version.is_empty() { Ok(()) } else { out(format!("Server version {version}\n")) }
@@ -91,7 +91,9 @@ async fn download(client: &Client, context: Context, endpoint: &str, path: &Path
     let fields = [("endpoint", endpoint), ("size", &size), ("took", &took), ("etcd-version", &version)];
     info("fetched snapshot", &fields);
     fs::rename(&part, path).map_err(|error| {
-        format!("could not rename {shown} to {} ({})", path.display(), words_of(&error))
+        let (to, why) = (path.display(), words_of(&error));
+        let why = if path.is_dir() { "file exists" } else { &why };
+        format!("could not rename {shown} to {to} (rename {shown} {to}: {why})")
     })?;
     info("saved", &[("path", &path.display().to_string())]);
     Ok(version)

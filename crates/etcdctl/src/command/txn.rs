@@ -183,7 +183,7 @@ fn parse_request(invocation: &Invocation, line: &[u8]) -> Result<RequestOp, Exit
     })?;
     let inner = invocation.nested(command, parsed);
     let request = match command.name {
-        "put" => request_op::Request::RequestPut(put::request(&inner)?),
+        "put" => request_op::Request::RequestPut(put::request(&inner, || Ok(Vec::new()))?),
         "get" => request_op::Request::RequestRange(get::request(&inner)?),
         _ => request_op::Request::RequestDeleteRange(del::request(&inner)?),
     };

@@ -1,7 +1,7 @@
 //! `defrag`: makes the database of a stopped member as small as it can be.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use etcdserver::bootstrap::database_path;
 
@@ -20,9 +20,17 @@ pub(super) static COMMAND: Command = Command {
 };
 
 fn run(invocation: &Invocation) -> Outcome {
+    let dir = invocation.text("data-dir");
+    defragment(Path::new(dir), invocation.duration("timeout")).map_err(|exit| {
+        let why = exit.message.unwrap_or_default();
+        Exit::new(exit.code, format!("Failed to defragment etcd data[{dir}] ({why})"))
+    })
+}
+
+fn defragment(dir: &Path, wait: Duration) -> Outcome {
     let started = Instant::now();
-    let path = database_path(Path::new(invocation.text("data-dir")));
-    let mut db = open(&path, false, invocation.duration("timeout"))?;
+    let path = database_path(dir);
+    let mut db = open(&path, false, wait)?;
     let before = db.sizes();
     let shown = path.display().to_string();
     let number = |number: u64| Value::Json(number.to_string());

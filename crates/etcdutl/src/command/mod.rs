@@ -3,6 +3,7 @@
 mod completion;
 mod defrag;
 mod hashkv;
+mod migrate;
 mod snapshot;
 mod version;
 
@@ -31,6 +32,7 @@ static ROOT: Command = Command {
         &defrag::COMMAND,
         &hashkv::COMMAND,
         &HELP,
+        &migrate::COMMAND,
         &snapshot::COMMAND,
         &version::COMMAND,
     ],

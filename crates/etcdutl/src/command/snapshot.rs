@@ -98,6 +98,7 @@ fn run_restore(invocation: &Invocation) -> Outcome {
         file: PathBuf::from(String::from_utf8_lossy(file).into_owned()),
         config,
         skip_check: invocation.switch("skip-hash-check"),
+        map_size: invocation.uint("initial-memory-map-size"),
         bump,
     })
 }
