@@ -88,7 +88,7 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
     let shared = Shared::new(Parts {
         config: config.clone(),
         logger: logger.clone(),
-        metrics: Metrics::new(network_threads()),
+        metrics: Metrics::new(network_threads(), config.raw.text("metrics") == "extensive"),
         cluster_id: lanes.cluster_id,
         member_id: lanes.member_id,
         state: State {

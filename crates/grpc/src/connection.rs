@@ -11,7 +11,6 @@ use crate::metadata::Metadata;
 use crate::out::OutBuf;
 use crate::reply::Replies;
 use crate::sink::Sink;
-use crate::tally::Event;
 use crate::timers::Timers;
 
 /// What a connection is allowed and how it behaves. The default is etcd's.
@@ -280,11 +279,11 @@ impl Connection {
     pub(crate) fn drop_stream<S: Sink>(&mut self, slot: usize, sink: &mut S) {
         let s = self.replies.streams.at(slot);
         let (id, owed) = (s.id, s.surfaced && s.is_answerable());
-        let method = (!s.plain).then_some(s.method);
+        let began = (!s.plain).then_some((s.method, s.opened_ms));
         self.replies.remove(slot);
         if owed {
-            if let Some(method) = method {
-                self.replies.tally.add(method, Event::Ended(code::CANCELED));
+            if let Some((method, opened_ms)) = began {
+                self.replies.tally.ended(method, code::CANCELED, opened_ms);
             }
             sink.on_cancelled(&mut self.replies, id);
         }

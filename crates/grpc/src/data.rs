@@ -8,7 +8,6 @@ use crate::limits::{PARTIAL_MAX_BYTES, PLAIN_BODY_MAX_BYTES, SPARE_STREAM_BYTES}
 use crate::message::{self, GunzipError, PREFIX_BYTES, code};
 use crate::sink::{PlainRequest, Sink};
 use crate::stream::Kind;
-use crate::tally::Event;
 
 impl Connection {
     #[inline]
@@ -279,8 +278,8 @@ impl Connection {
         let s = self.replies.streams.at(slot);
         let (id, owed) = (s.id, s.surfaced && s.is_answerable());
         if owed {
-            let method = s.method;
-            self.replies.tally.add(method, Event::Ended(code));
+            let (method, opened_ms) = (s.method, s.opened_ms);
+            self.replies.tally.ended(method, code, opened_ms);
         }
         let s = self.replies.streams.at(slot);
         // Not surfaced any more, so that no END_STREAM is waited for.

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::message::{self, PREFIX_BYTES, code};
 use crate::out::OutBuf;
 use crate::stream::{Finish, Streams};
-use crate::tally::{Event, Tally};
+use crate::tally::Tally;
 
 /// The answering side of a connection. Handlers get it during `receive`; between calls it is
 /// [`Connection::replies`](crate::Connection::replies).
@@ -317,7 +317,7 @@ impl Replies {
             Finish::Plain => None,
         };
         if let Some(code) = code.filter(|_| s.surfaced) {
-            self.tally.add(s.method, Event::Ended(code));
+            self.tally.ended(s.method, code, s.opened_ms);
         }
         s.finish = Some(finish);
         if idle {

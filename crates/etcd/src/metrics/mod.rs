@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 pub(crate) use process::file_limit;
 pub(crate) use scrape::page;
-pub(crate) use value::{Counter, Gauge, Histogram};
+pub(crate) use value::{CallTimes, Counter, Gauge, Histogram};
 
 /// gRPC's status codes, by number.
 pub(crate) const CODES: [&str; 17] = [
@@ -68,6 +68,8 @@ pub(crate) struct Thread {
     sent: Box<[Counter]>,
     /// By method, then by code.
     handled: Box<[[Counter; CODES.len()]]>,
+    /// By method, with `--metrics=extensive`.
+    handling: Option<Box<[CallTimes]>>,
     clients: ClientVersions,
     received_bytes: Counter,
     sent_bytes: Counter,
@@ -91,13 +93,14 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    fn new() -> Thread {
+    fn new(extensive: bool) -> Thread {
         let by_method = || methods::TABLE.iter().map(|_| Counter::default()).collect();
         Thread {
             started: by_method(),
             received: by_method(),
             sent: by_method(),
             handled: methods::TABLE.iter().map(|_| Default::default()).collect(),
+            handling: extensive.then(|| methods::TABLE.iter().map(|_| CallTimes::default()).collect()),
             clients: ClientVersions::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
@@ -126,6 +129,11 @@ impl Thread {
         self.clients.calls[client][usize::from(is_stream)].bump(1);
     }
 
+    /// Whether the time of every call is wanted.
+    pub(crate) fn measures_calls(&self) -> bool {
+        self.handling.is_some()
+    }
+
     /// A message has come in.
     pub(crate) fn message_received(&self, method: Method, bytes: usize) {
         self.received[method as usize].bump(1);
@@ -145,8 +153,12 @@ impl Thread {
         names.len() - 1
     }
 
-    /// Takes over what a connection's codec has counted.
-    pub(crate) fn take(&self, tally: &mut Tally) {
+    /// Takes over what a connection's codec has counted up to now.
+    pub(crate) fn take(&self, tally: &mut Tally, now_ms: impl FnOnce() -> u64) {
+        if let Some(handling) = &self.handling {
+            let now_ms = now_ms();
+            tally.take_times(|(method, opened_ms)| handling[usize::from(method)].observe(now_ms.saturating_sub(opened_ms)));
+        }
         let sent_bytes = tally.take(|row| {
             let (method, count) = (usize::from(row.method), u64::from(row.count));
             let kind = methods::TABLE[method].kind;
@@ -314,10 +326,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(network_threads: usize) -> Metrics {
+    /// The counters of so many network threads; `extensive` measures every call too.
+    pub(crate) fn new(network_threads: usize, extensive: bool) -> Metrics {
         let hash = || Histogram::new(Duration::from_millis(10), 15);
         Metrics {
-            threads: (0..network_threads).map(|_| Thread::new()).collect(),
+            threads: (0..network_threads).map(|_| Thread::new(extensive)).collect(),
             lane: Lane::new(),
             http: Http::new(),
             wal_fsync: Histogram::millis(),
@@ -337,7 +350,7 @@ impl Metrics {
         }
     }
 
-    /// How many network threads' counters there are.
+    /// What network thread `number` counts.
     pub(crate) fn thread(&self, number: u16) -> &Thread {
         &self.threads[usize::from(number)]
     }

@@ -8,15 +8,20 @@ use super::value::Snapshot;
 
 /// Families gathered so far. Only names of the table may be put in, which also gives kind and help.
 #[derive(Default)]
-pub(crate) struct Page(BTreeMap<&'static str, String>);
+pub(crate) struct Page(BTreeMap<&'static str, Vec<Metric>>);
+
+/// One metric of a family: the values of its labels, by which it is sorted, and its lines.
+type Metric = (Vec<String>, String);
 
 /// Label and value; labels must come in alphabetical order.
 pub(crate) type Labels<'a> = &'a [(&'a str, &'a str)];
 
 impl Page {
-    fn family(&mut self, name: &str) -> (&'static families::Family, &mut String) {
+    fn metric(&mut self, name: &str, labels: Labels<'_>) -> (Kind, &mut String) {
         let family = families::find(name).unwrap_or_else(|| panic!("no family {name} in the table"));
-        (family, self.0.entry(family.name).or_default())
+        let metrics = self.0.entry(family.name).or_default();
+        metrics.push((labels.iter().map(|(_, value)| (*value).to_string()).collect(), String::new()));
+        (family.kind, &mut metrics.last_mut().expect("one was just put in").1)
     }
 
     /// One number without labels.
@@ -26,8 +31,8 @@ impl Page {
 
     /// One number with labels.
     pub(crate) fn labelled(&mut self, name: &str, labels: Labels<'_>, value: f64) {
-        let (family, out) = self.family(name);
-        debug_assert!(family.kind != Kind::Histogram, "{name} takes snapshots");
+        let (kind, out) = self.metric(name, labels);
+        debug_assert!(kind != Kind::Histogram, "{name} takes snapshots");
         out.push_str(name);
         put_labels(out, labels, None);
         writeln!(out, " {}", number(value)).expect("a string grows");
@@ -35,8 +40,8 @@ impl Page {
 
     /// A histogram.
     pub(crate) fn histogram(&mut self, name: &str, labels: Labels<'_>, snapshot: &Snapshot) {
-        let (family, out) = self.family(name);
-        debug_assert!(family.kind == Kind::Histogram, "{name} takes numbers");
+        let (kind, out) = self.metric(name, labels);
+        debug_assert!(kind == Kind::Histogram, "{name} takes numbers");
         let mut count = 0;
         for (bound, total) in snapshot.cumulative() {
             write!(out, "{name}_bucket").expect("a string grows");
@@ -54,11 +59,12 @@ impl Page {
     /// The whole page.
     pub(crate) fn render(self) -> String {
         let mut page = String::with_capacity(256 << 10);
-        for (name, lines) in self.0 {
+        for (name, mut metrics) in self.0 {
             let family = families::find(name).expect("only families of the table were put in");
             write!(page, "# HELP {name} {}\n# TYPE {name} {}\n", family.help, family.kind.word())
                 .expect("a string grows");
-            page.push_str(&lines);
+            metrics.sort_by(|(one, _), (other, _)| one.cmp(other));
+            metrics.iter().for_each(|(_, lines)| page.push_str(lines));
         }
         page
     }

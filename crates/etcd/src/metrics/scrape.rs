@@ -229,6 +229,10 @@ fn calls(page: &mut Page, threads: &[Thread]) {
         let received = sum(threads, |thread| &thread.received[at]);
         page.labelled("grpc_server_msg_received_total", &labels, received);
         page.labelled("grpc_server_msg_sent_total", &labels, sum(threads, |thread| &thread.sent[at]));
+        let times = threads.iter().filter_map(|thread| Some(thread.handling.as_ref()?[at].snapshot()));
+        if let Some(times) = times.reduce(Snapshot::merge) {
+            page.histogram("grpc_server_handling_seconds", &labels, &times);
+        }
         for (code, name) in CODES.iter().enumerate() {
             let handled = sum(threads, |thread| &thread.handled[at][code]);
             let [method, service, kind] = labels;

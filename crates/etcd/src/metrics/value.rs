@@ -85,10 +85,38 @@ impl Histogram {
 
     /// What was observed so far.
     pub(crate) fn snapshot(&self) -> Snapshot {
+        let start = self.start_ns as f64 / 1e9;
         Snapshot {
-            start: self.start_ns as f64 / 1e9,
+            bounds: (1..self.buckets.len()).map(|at| start * (1u64 << (at - 1)) as f64).collect(),
             counts: self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect(),
             sum: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9,
+        }
+    }
+}
+
+/// Times of calls in milliseconds, by the bounds of Prometheus' libraries.
+#[derive(Debug, Default)]
+pub(crate) struct CallTimes {
+    buckets: [Counter; CALL_BOUNDS_MS.len() + 1],
+    sum_ms: Counter,
+}
+
+const CALL_BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
+
+impl CallTimes {
+    /// Counts a call, on the one thread that owns this.
+    pub(crate) fn observe(&self, ms: u64) {
+        let at = CALL_BOUNDS_MS.iter().position(|bound| ms <= *bound).unwrap_or(CALL_BOUNDS_MS.len());
+        self.buckets[at].bump(1);
+        self.sum_ms.bump(ms);
+    }
+
+    /// What was observed so far.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            bounds: CALL_BOUNDS_MS.iter().map(|ms| *ms as f64 / 1e3).collect(),
+            counts: self.buckets.iter().map(Counter::get).collect(),
+            sum: self.sum_ms.get() as f64 / 1e3,
         }
     }
 }
@@ -96,7 +124,8 @@ impl Histogram {
 /// A histogram at one moment, or several of the same shape together.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Snapshot {
-    start: f64,
+    /// Upper bounds, but for the last one, which is infinite.
+    bounds: Vec<f64>,
     counts: Vec<u64>,
     pub(crate) sum: f64,
 }
@@ -117,12 +146,11 @@ impl Snapshot {
 
     /// Upper bounds, the last one infinite, each with how much lies at or below it.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        let (mut bound, mut total) = (self.start, 0);
-        self.counts.iter().enumerate().map(move |(at, count)| {
+        let mut total = 0;
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(&self.counts).map(move |(bound, count)| {
             total += count;
-            let edge = if at + 1 == self.counts.len() { f64::INFINITY } else { bound };
-            bound *= 2.0;
-            (edge, total)
+            (bound, total)
         })
     }
 }
@@ -143,5 +171,9 @@ mod tests {
         assert_eq!((snapshot.count(), snapshot.sum), (5, 0.015_002));
         let twice = snapshot.clone().merge(snapshot);
         assert_eq!(twice.count(), 10);
+        let times = CallTimes::default();
+        [5, 6, 20_000].into_iter().for_each(|ms| times.observe(ms));
+        let rows: Vec<_> = times.snapshot().cumulative().filter(|(_, total)| *total > 0).take(2).collect();
+        assert_eq!((rows, times.snapshot().count()), (vec![(0.005, 1), (0.01, 2)], 3));
     }
 }

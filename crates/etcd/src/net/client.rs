@@ -104,6 +104,9 @@ impl Client {
     fn receive(&mut self, number: u32, desk: &mut Desk, input: &[u8]) -> (State, usize) {
         let now = desk.now_ms();
         desk.begin_reads();
+        if desk.metrics().measures_calls() {
+            self.connection.replies().tally().keep_times();
+        }
         let mut handler = Handler { desk, calls: &mut self.calls, connection: number };
         match self.connection.receive(now, input, &mut handler) {
             Ok(used) => (State::Open, used),

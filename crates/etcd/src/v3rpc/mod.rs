@@ -168,7 +168,7 @@ impl Desk {
     pub(crate) fn count(&self, replies: &mut Replies) {
         let tally = replies.tally();
         if !tally.is_empty() {
-            self.metrics().take(tally);
+            self.metrics().take(tally, || self.now_ms());
         }
     }
 
