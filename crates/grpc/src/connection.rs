@@ -5,7 +5,7 @@
 use crate::error::Error;
 use crate::frame::{self, HEAD_BYTES, Head, PREFACE, flag, kind, setting};
 use crate::hpack::decode::Decoder;
-use crate::limits::{FRAME_MAX_BYTES, HEADER_LIST_MAX_BYTES, OPEN_STREAMS_MAX, OUTPUT_PAUSE_BYTES};
+use crate::limits::{FRAME_MAX_BYTES, HEADER_LIST_MAX_BYTES, OPEN_STREAMS_MAX, OUTPUT_PAUSE_BYTES, TURN_REPLIES_BYTES};
 use crate::message::code;
 use crate::metadata::Metadata;
 use crate::out::OutBuf;
@@ -154,8 +154,8 @@ impl Connection {
     }
 
     /// Parses input and calls the sink for what is complete. Returns how many bytes were used; the rest (less than
-    /// [`READ_BUFFER_MIN_BYTES`](crate::limits::READ_BUFFER_MIN_BYTES) unless [`wants_input`](Connection::wants_input)
-    /// is false) must be given again, with what follows it.
+    /// [`READ_BUFFER_MIN_BYTES`](crate::limits::READ_BUFFER_MIN_BYTES) unless it
+    /// [`stopped_early`](Connection::stopped_early)) must be given again, with what follows it.
     ///
     /// After an error the output holds what the peer should still be told; more input is swallowed.
     pub fn receive<S: Sink>(&mut self, now_ms: u64, input: &[u8], sink: &mut S) -> Result<usize, Error> {
@@ -185,7 +185,9 @@ impl Connection {
             self.stage = Stage::FirstSettings;
         }
         self.stopped_early = true;
-        while self.wants_input() {
+        let made = |replies: &Replies| replies.out.len() + replies.queued_bytes();
+        let before = made(&self.replies);
+        while self.wants_input() && made(&self.replies) <= before + TURN_REPLIES_BYTES {
             let Some(head) = input.get(at..at + HEAD_BYTES) else { return self.all_used(at) };
             let head = Head::parse(head.try_into().expect("nine bytes"));
             if head.len > FRAME_MAX_BYTES {
@@ -242,7 +244,7 @@ impl Connection {
     }
 
     /// Whether what [`receive`](Connection::receive) left over may hold whole frames: it stopped for want of room in the
-    /// output. Otherwise giving it the same bytes again, without new ones, does nothing.
+    /// output, or because it has made enough answers for one turn. Otherwise giving it the same bytes again, without new ones, does nothing.
     pub fn stopped_early(&self) -> bool {
         self.stopped_early
     }

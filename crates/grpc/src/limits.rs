@@ -40,6 +40,10 @@ pub(crate) const SHARE_MIN_BYTES: usize = 4096;
 /// Spare output capacity that a connection keeps.
 pub(crate) const OUTPUT_KEEP_BYTES: usize = 64 * 1024;
 
+/// Replies made within one `receive`, above which it stops, so that requests for large answers that came together
+/// take turns with other connections.
+pub(crate) const TURN_REPLIES_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bytes of replies that wait for flow control, all streams of a connection together. Above, new streams are
 /// answered REFUSED_STREAM until the client has read some.
 pub const QUEUED_MAX_BYTES: usize = 512 * 1024 * 1024;

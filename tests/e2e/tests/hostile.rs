@@ -213,10 +213,10 @@ fn answers_that_nobody_reads_are_not_piled_up() {
         bytes.extend(frame(kind::DATA, flag::END_STREAM, stream, &message(&all.encode_to_vec())));
         greedy.send(&bytes);
     }
-    // What the connection may ask for is made at once; others wait for that, but not for ever.
+    // Answers are made a few megabytes per turn: others have their turns in between.
     let start = Instant::now();
     while member.http("/health").is_none_or(|(status, _)| status != 200) {
-        assert!(start.elapsed() < Duration::from_secs(30), "nobody else is served");
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody else is served");
     }
     serves(&member);
     let after = memory(&member);

@@ -206,9 +206,10 @@ impl Thread {
         };
         let mut state = self.step(number, |client, desk, _| client.on_carried(number, desk));
         while state == State::Open {
-            let Some((reads, writes, has_had_its_turn)) = self.interest(number) else { return };
-            // A socket that is always ready would otherwise keep the thread from everybody else.
-            if has_had_its_turn {
+            let Some((reads, writes, carries_on)) = self.interest(number) else { return };
+            // A socket that is always ready would otherwise keep the thread from everybody else, and so would a
+            // connection that has made or written as much as fits a turn and has more.
+            if carries_on {
                 tokio::task::yield_now().await;
             } else {
                 tokio::task::coop::consume_budget().await;
@@ -236,12 +237,12 @@ impl Thread {
         self.close(number);
     }
 
-    /// What the task of a connection waits for, reading and writing, and whether others go first; `None` when the
-    /// connection is gone.
+    /// What the task of a connection waits for, reading and writing, and whether it can go on without the socket
+    /// but others go first; `None` when the connection is gone.
     fn interest(&self, number: u32) -> Option<(bool, bool, bool)> {
         let edge = self.edge.borrow();
         let client = edge.clients.get(&number)?;
-        Some((client.connection.wants_input(), client.wants_write, client.has_had_its_turn))
+        Some((client.connection.wants_input(), client.wants_write, client.has_had_its_turn || client.has_carried()))
     }
 
     /// Does one thing with a connection, and sees to it that its output is written at the end of the turn.

@@ -230,3 +230,22 @@ fn an_idle_connection_is_small() {
     let idle = p.c.footprint() + size_of::<Connection>();
     assert!(idle < 4096, "{idle}");
 }
+
+#[test]
+fn large_answers_that_were_asked_for_together_take_turns() {
+    let mut p = Pair::new(Settings::default());
+    let mut input = Vec::new();
+    for id in (1..100).step_by(2) {
+        input.extend(raw_frame(kind::HEADERS, 4, id, &grpc_block("/t.T/List", &[])));
+        input.extend(raw_frame(kind::DATA, 1, id, &prefixed(&(1_u32 << 20).to_be_bytes())));
+    }
+    let (mut at, mut turns) = (0, 0);
+    while at < input.len() {
+        at += p.c.receive(p.now, &input[at..], &mut p.server).unwrap();
+        turns += 1;
+        assert!(turns == 1 || p.c.replies().queued_bytes() > 0);
+        assert!(p.c.wants_input());
+        assert_eq!(p.c.stopped_early(), at < input.len());
+    }
+    assert!((8..15).contains(&turns), "50 MiB in {turns} turns");
+}

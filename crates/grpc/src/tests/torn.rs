@@ -34,12 +34,18 @@ fn run(input: &[u8], cuts: impl IntoIterator<Item = usize>, plain: bool) -> Outc
     for to in cuts.into_iter().chain([input.len()]) {
         pending.extend_from_slice(&input[from..to]);
         from = to;
-        match c.receive(1, &pending, &mut server) {
-            Ok(used) => drop(pending.drain(..used)),
-            Err(e) => {
-                error = Some(e);
+        loop {
+            match c.receive(1, &pending, &mut server) {
+                Ok(used) => drop(pending.drain(..used)),
+                Err(e) => error = Some(e),
+            }
+            // Large answers take turns.
+            if error.is_some() || !(c.stopped_early() && c.wants_input()) {
                 break;
             }
+        }
+        if error.is_some() {
+            break;
         }
         c.replies.streams.check();
     }
