@@ -175,7 +175,9 @@ impl Store {
     /// meanwhile.
     pub fn size_for_quota(&self) -> u64 {
         let sizes = self.file.sizes();
-        sizes.total.max(sizes.in_use + self.unflushed_bytes() as u64)
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.records_bytes);
+        // Deletes are left out, and pages that only wait for their readers: a compaction must not look like growth.
+        sizes.total.max(sizes.live + (frozen + self.active.records_bytes()) as u64)
     }
 
     /// Takes what has been applied as a batch for the file. Nothing if there are no changes, or if the last

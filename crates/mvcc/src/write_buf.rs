@@ -186,6 +186,7 @@ pub(crate) struct WriteBuf {
     view: BufView,
     side: BTreeMap<(Bucket, Bytes), Option<Bytes>>,
     bytes: usize,
+    records_bytes: usize,
 }
 
 /// What is on its way to the file.
@@ -193,6 +194,8 @@ pub(crate) struct WriteBuf {
 pub(crate) struct Frozen {
     pub(crate) view: BufView,
     pub(crate) bytes: usize,
+    /// Of these, what records take: about so much longer the file may become.
+    pub(crate) records_bytes: usize,
 }
 
 impl WriteBuf {
@@ -203,6 +206,7 @@ impl WriteBuf {
             assert!(last < revision && revision.main <= last.main + 1, "{revision} after {last}");
         }
         self.bytes += value.len() + ENTRY_OVERHEAD;
+        self.records_bytes += value.len() + ENTRY_OVERHEAD;
         self.view.records.push(Record { main: revision.main, sub: sub_of(revision), tombstone, value });
     }
 
@@ -226,6 +230,11 @@ impl WriteBuf {
         self.bytes
     }
 
+    /// Of these, what records take.
+    pub(crate) fn records_bytes(&self) -> usize {
+        self.records_bytes
+    }
+
     /// Number of changes.
     pub(crate) fn ops(&self) -> usize {
         self.view.records.len() + self.view.deletes.len() + self.side.len()
@@ -233,7 +242,7 @@ impl WriteBuf {
 
     /// Empties the buffer into what readers keep seeing and what the file is to be changed by.
     pub(crate) fn freeze(&mut self, create: &[Bucket]) -> (Frozen, Batch) {
-        let WriteBuf { view, side, bytes } = std::mem::take(self);
+        let WriteBuf { view, side, bytes, records_bytes } = std::mem::take(self);
         // Room held back may be used by what makes room: compaction, deletions, and the marks beside them.
         let use_reserve = view.records.iter().all(|record| record.tombstone)
             && !side.iter().any(|((bucket, _), value)| *bucket == Bucket::Lease && value.is_some());
@@ -247,7 +256,7 @@ impl WriteBuf {
         for ((bucket, key), value) in side {
             batch.bucket(bucket.name()).changes.push((key, value.map_or(Op::Delete, Op::Put)));
         }
-        (Frozen { view, bytes }, batch)
+        (Frozen { view, bytes, records_bytes }, batch)
     }
 }
 

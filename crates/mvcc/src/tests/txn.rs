@@ -257,3 +257,29 @@ fn history_leaves_out_what_is_not_wanted_and_goes_on_where_it_stopped() {
     assert_eq!(seen, (0..10).map(|i| 2 + 3 * i).collect::<Vec<_>>());
     assert!(pieces > 3);
 }
+
+#[test]
+fn the_quota_sees_what_is_applied_and_takes_no_compaction_for_growth() {
+    let mut member = Member::fresh();
+    member.flush();
+    let empty = member.store.size_for_quota();
+    let value = "x".repeat(1 << 20);
+    for _ in 0..4 {
+        member.put("k", &value);
+    }
+    assert!(member.store.size_for_quota() > empty + (3 << 20), "applied");
+    assert!(member.freeze());
+    member.put("k", &value);
+    assert!(member.store.size_for_quota() > empty + (4 << 20), "frozen and applied");
+    member.flush();
+    let full = member.store.size_for_quota();
+    assert_eq!(full, member.db.sizes().total);
+    for _ in 0..1000 {
+        member.delete("k");
+        member.put("k", "");
+    }
+    member.flush();
+    let full = member.store.size_for_quota().max(full);
+    member.compact(member.store.revision());
+    assert_eq!(member.store.size_for_quota(), full, "compacted, not in the file yet");
+}
