@@ -193,6 +193,26 @@ fn hosts_and_origins_are_checked_as_in_go() {
 }
 
 #[test]
+fn http_has_its_own_port_if_that_is_asked_for() {
+    let Some(go) = go_release("3.7.3") else { return };
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    for binaries in [go.clone(), ours()] {
+        let port = free_port();
+        let flags = options(&[format!("--listen-client-http-urls=http://127.0.0.1:{port}")]);
+        let member = Member::spawn(&binaries, &scratch.path().join(&binaries.label), flags);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while request(port, "GET", "/health", &[], &[]).status != 200 {
+            assert!(std::time::Instant::now() < deadline, "{}: {}", binaries.label, member.log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(request(port, "GET", "/version", &[], &[]).status, 200);
+        // The other one speaks gRPC, and nothing else.
+        assert_eq!(request(port_of(&member.client_url()), "GET", "/health", &[], &[]).status, 0);
+        assert_eq!(Ctl::new(&go.etcdctl, &member).ok("put a 1"), "OK\n");
+    }
+}
+
+#[test]
 fn an_alarm_shows_in_health_as_in_go() {
     let Some(go) = go_release("3.7.3") else { return };
     let scratch = tempfile::tempdir().expect("scratch is writable");

@@ -118,6 +118,30 @@ fn a_member_says_what_gos_says_from_start_to_end() {
     assert!(missing.is_empty() && extra.is_empty(), "missing: {missing:#?}\nextra: {extra:#?}");
 }
 
+/// What collectors of logs, and etcd's own suite, want of every server.
+#[test]
+fn at_level_debug_every_line_is_json_and_none_is_an_error() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let ours = ours();
+    let mut member = Member::start(&ours, &scratch.path().join("m"), options(&["--log-level=debug"]));
+    let ctl = Ctl::new(&ours.etcdctl, &member);
+    ctl.ok("put a 1");
+    ctl.ok("get a");
+    ctl.ok("member list");
+    ctl.ok("endpoint status");
+    assert_ne!(ctl.run("get a --rev=1000").code, 0);
+    assert_ne!(ctl.run("put a 1 --lease=7").code, 0);
+    assert_eq!(member.http("/readyz?verbose").map(|(status, _)| status), Some(200));
+    member.stop();
+    let lines = lines(&member.log());
+    let grave: Vec<_> = lines.iter().filter(|line| !matches!(text(line, "level"), "debug" | "info" | "warn")).collect();
+    assert!(grave.is_empty(), "{grave:#?}");
+    let stats = |method: &str| lines.iter().any(|line| text(line, "msg") == "request stats" && text(line, "response type") == method);
+    for method in ["/etcdserverpb.KV/Put", "/etcdserverpb.KV/Range", "/etcdserverpb.Cluster/MemberList", "/etcdserverpb.Maintenance/Status"] {
+        assert!(stats(method), "no line about {method}");
+    }
+}
+
 /// Requests whose lines are compared whole, but for times and ids.
 fn slow_requests(ctl: &Ctl<'_>) {
     ctl.ok("put a 1");
