@@ -92,11 +92,14 @@ fn check_free(config: &Config) -> Result<(), Exit> {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
-    for (name, path) in [("data-dir", &config.data_dir), ("wal-dir", &config.wal_path())] {
-        if occupied(path) {
-            let text = format!("{name} {:?} not empty or could not be read", path.display().to_string());
-            return Err(Exit::error(text));
-        }
+    let shown = |path: &Path| path.display().to_string();
+    if occupied(&config.data_dir) {
+        let text = format!("data-dir {:?} not empty or could not be read", shown(&config.data_dir));
+        return Err(Exit::error(text));
+    }
+    let wal = config.wal_path();
+    if wal.exists() {
+        return Err(Exit::error(format!("wal-dir {:?} exists", shown(&wal))));
     }
     Ok(())
 }

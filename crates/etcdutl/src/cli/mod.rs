@@ -40,6 +40,8 @@ pub struct Command {
     pub persistent: &'static [Flag],
     /// Flags that must be given.
     pub required: &'static [&'static str],
+    /// How many arguments there must be, where the number is checked before anything else.
+    pub arguments: Option<usize>,
     /// The one argument must be one of these, where there are any.
     pub choices: &'static [&'static str],
     /// Commands below it.
@@ -60,6 +62,7 @@ impl Command {
         flags: &[],
         persistent: &[],
         required: &[],
+        arguments: None,
         choices: &[],
         children: &[],
         run: None,

@@ -64,10 +64,11 @@ pub(crate) fn read(tool: &'static Tool, arguments: Vec<Vec<u8>>) -> Result<Read,
     let Some(run) = command.run else {
         return Ok(Read::Help(command_help(tool, &path)));
     };
+    let expected = if command.choices.is_empty() { command.arguments } else { Some(1) };
+    if let Some(expected) = expected.filter(|expected| *expected != parsed.arguments.len()) {
+        return Err(misused(format!("accepts {expected} arg(s), received {}", parsed.arguments.len())));
+    }
     if !command.choices.is_empty() {
-        if parsed.arguments.len() != 1 {
-            return Err(misused(format!("accepts 1 arg(s), received {}", parsed.arguments.len())));
-        }
         let argument = String::from_utf8_lossy(&parsed.arguments[0]).into_owned();
         if !command.choices.contains(&argument.as_str()) {
             return Err(misused(format!("invalid argument {argument:?} for {:?}", names(&path))));

@@ -15,13 +15,14 @@ pub(super) static COMMAND: Command = Command {
     usage: "<filename>",
     short: "Prints the hash over the history of keys in a database",
     flags: &[Flag::int("rev", "newest revision in the hash (default: the newest)")],
+    arguments: Some(1),
     run: Some(run),
     ..Command::EMPTY
 };
 
 fn run(invocation: &Invocation) -> Outcome {
     let [file] = &invocation.arguments[..] else {
-        return Err(Exit::arguments("hashkv requires exactly one argument"));
+        return Err(Exit::arguments("one file is hashed"));
     };
     let format = Format::of(invocation)?;
     let path = PathBuf::from(String::from_utf8_lossy(file).into_owned());

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use api::etcdserverpb::InternalRaftRequest;
+use api::etcdserverpb::{InternalRaftRequest, Request};
 use api::raftpb::EntryType;
 use api::version::{Minor, SERVER};
 use bolt::{Batch, Db, Op};
 use bytes::Bytes;
 use etcdserver::Config;
 use mvcc::schema::{self, Bucket, Detected, StorageVersion};
+use prost::Message;
 
 use crate::cli::{Command, Exit, Flag, Invocation, Outcome, parse_int};
 use crate::database::{disk, open};
@@ -117,10 +118,13 @@ fn needed(config: &Config) -> Result<Option<Minor>, String> {
         if entry.r#type() != EntryType::EntryNormal {
             continue;
         }
-        let message = api::schema::of::<InternalRaftRequest>();
-        let minimal = api::versionpb::minimal_version(message, entry.data())
-            .map_err(|error| format!("entry {} of the log is not understood: {error}", entry.index()))?;
-        needed = needed.max(minimal);
+        let minimal = api::versionpb::minimal_version(api::schema::of::<InternalRaftRequest>(), entry.data());
+        match minimal {
+            Ok(minimal) => needed = needed.max(minimal),
+            // The requests of the store before 3.0, which servers up to 3.5 still write: any release knows them.
+            Err(_) if Request::decode(entry.data()).is_ok() => {}
+            Err(error) => return Err(format!("entry {} of the log is not understood: {error}", entry.index())),
+        }
     }
     Ok(needed)
 }

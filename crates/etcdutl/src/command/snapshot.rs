@@ -72,23 +72,25 @@ fn run_restore(invocation: &Invocation) -> Outcome {
     };
     let bump = invocation.uint("bump-revision");
     let mark = invocation.switch("mark-compacted");
-    if bump > 0 && !mark {
+    if mark != (bump > 0) {
         return Err(Exit::arguments("--mark-compacted required if --revision-bump > 0"));
-    }
-    if mark && bump == 0 {
-        return Err(Exit::arguments("--mark-compacted must be used with --bump-revision"));
     }
     let name = invocation.text("name").to_owned();
     let data_dir = match invocation.text("data-dir") {
         "" => format!("{name}.etcd"),
         dir => dir.to_owned(),
     };
+    let initial_cluster = initial_cluster(invocation.text("initial-cluster"))?;
+    if initial_cluster.is_empty() {
+        let text = format!("couldn't find local name {name:?} in the initial cluster configuration");
+        return Err(Exit::error(text));
+    }
     let wal_dir = Some(invocation.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let config = Config {
         name,
         data_dir: PathBuf::from(data_dir),
         wal_dir,
-        initial_cluster: initial_cluster(invocation.text("initial-cluster"))?,
+        initial_cluster,
         initial_cluster_token: invocation.text("initial-cluster-token").to_owned(),
         new_cluster: true,
         advertise_peer_urls: invocation.texts("initial-advertise-peer-urls"),
@@ -108,7 +110,8 @@ fn initial_cluster(text: &str) -> Result<Vec<(String, Vec<String>)>, Exit> {
     let mut members: Vec<(String, Vec<String>)> = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let Some((name, url)) = part.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()) else {
-            return Err(Exit::error(format!("error parsing initial cluster: {part:?} is not of the form name=url")));
+            let url = part.split_once('=').map_or("", |(_, url)| url);
+            return Err(Exit::error(format!("URL scheme must be http, https, unix, or unixs: {url}")));
         };
         match members.iter_mut().find(|(known, _)| known == name) {
             Some((_, urls)) => urls.push(url.to_owned()),
