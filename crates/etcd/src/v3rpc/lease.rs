@@ -18,9 +18,6 @@ impl Handler<'_> {
     pub(super) fn lease_grant(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
         let mut request: pb::LeaseGrantRequest = api::wire::decode(Bytes::copy_from_slice(message))?;
         self.check_room(etcdserver::apply::quota::LEASE_COST)?;
-        if request.ttl > etcdserver::lease::MAX_TTL {
-            return Err(ErrorCode::LeaseTtlTooLarge.into());
-        }
         let body = if request.id == 0 {
             request.id = self.desk.shared.request_ids.next_lease();
             Bytes::from(request.encode_to_vec())

@@ -31,7 +31,9 @@ async fn count(t: &Target, key: &str) -> Result<i64, Difference> {
 }
 
 async fn le_042(t: &Target) -> Outcome {
-    t.refused(grant(0, 60), ErrorCode::NoSpace).await
+    t.refused(grant(0, 60), ErrorCode::NoSpace).await?;
+    // The alarm comes before everything that is wrong with the request.
+    t.refused(grant(0, 9_000_000_001), ErrorCode::NoSpace).await
 }
 
 async fn le_043(t: &Target) -> Outcome {
@@ -53,5 +55,6 @@ async fn le_041(t: &Target) -> Outcome {
     t.ok(grant(41, 600)).await?;
     t.raise(7, CORRUPT).await?;
     t.refused(grant(0, 60), ErrorCode::Corrupt).await?;
+    t.refused(grant(0, 9_000_000_001), ErrorCode::Corrupt).await?;
     t.refused(LeaseRevokeRequest { id: 41 }, ErrorCode::Corrupt).await
 }
