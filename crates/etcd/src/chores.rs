@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::etcdserverpb as pb;
 use etcdserver::apply::policy::field;
@@ -10,6 +10,7 @@ use etcdserver::effect::Proposal;
 use prost::Message;
 
 use crate::config::AutoCompaction;
+use crate::logging::Field;
 use crate::member::handle::{MemberInput, Shared};
 
 /// Time between two looks for old files, as in etcd.
@@ -18,6 +19,11 @@ pub(crate) const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
 /// Longest time between two compactions by age.
 const PERIOD_MAX: Duration = Duration::from_secs(3600);
+/// Time between two looks at how many files are open, as in etcd.
+const FILES_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a compaction may take to be agreed on, and how often that is looked at.
+const COMPACTION_WAIT: Duration = Duration::from_secs(5);
+const COMPACTION_POLL: Duration = Duration::from_millis(5);
 /// Looks at the revision between two compactions by age.
 const SAMPLES: u32 = 10;
 
@@ -29,13 +35,15 @@ pub(crate) async fn purge(shared: Arc<Shared>) {
         let work = move || {
             let keep = |max: u64| usize::try_from(max).unwrap_or(usize::MAX);
             let disk = &*shared.disk;
-            let wals = wal::purge(disk, &shared.core.wal_path(), keep(shared.config.max_wals));
-            let snaps = wal::snap::purge(disk, &shared.core.snap_dir(), keep(shared.config.max_snapshots));
-            for removed in [wals, snaps] {
+            let (wal_dir, snap_dir) = (shared.core.wal_path(), shared.core.snap_dir());
+            let wals = wal::purge(disk, &wal_dir, keep(shared.config.max_wals));
+            let snaps = wal::snap::purge(disk, &snap_dir, keep(shared.config.max_snapshots));
+            for (dir, removed) in [(&wal_dir, wals), (&snap_dir, snaps)] {
                 match removed {
                     Ok(names) => {
                         for name in names {
-                            shared.logger.info("purged", &[("path", name.into())]);
+                            let path = dir.join(name).display().to_string();
+                            shared.logger.info("purged", &[("path", path.into())]);
                         }
                     }
                     Err(error) => {
@@ -51,6 +59,17 @@ pub(crate) async fn purge(shared: Arc<Shared>) {
     }
 }
 
+/// Says so when most of the files that may be open are.
+pub(crate) async fn watch_files(shared: Arc<Shared>) {
+    loop {
+        let (used, limit) = (crate::metrics::open_files(), crate::metrics::file_limit());
+        if limit > 0 && used >= limit / 5 * 4 {
+            shared.logger.warn("80% of file descriptors are used", &[("used", used.into()), ("limit", limit.into())]);
+        }
+        tokio::time::sleep(FILES_INTERVAL).await;
+    }
+}
+
 /// Proposes compactions as `--auto-compaction-mode` and `--auto-compaction-retention` say.
 pub(crate) async fn compact(shared: Arc<Shared>) {
     match shared.config.auto_compaction {
@@ -58,7 +77,8 @@ pub(crate) async fn compact(shared: Arc<Shared>) {
         Ok(AutoCompaction::Off) | Err(_) => {}
         Ok(AutoCompaction::Revision(keep)) => loop {
             tokio::time::sleep(REVISION_INTERVAL).await;
-            propose(&shared, shared.published.load().edge.view.revision() - keep);
+            let revision = shared.published.load().edge.view.revision() - keep;
+            propose(&shared, "revision", revision, ("revision-compaction-retention", keep.into())).await;
         },
         Ok(AutoCompaction::Periodic(period)) => by_age(&shared, period).await,
     }
@@ -77,20 +97,32 @@ async fn by_age(shared: &Shared, period: Duration) {
             since_last += 1;
             if since_last >= SAMPLES {
                 since_last = 0;
-                propose(shared, oldest);
+                propose(shared, "periodic", oldest, ("compact-period", period.into())).await;
             }
         }
         tokio::time::sleep(tick).await;
     }
 }
 
-fn propose(shared: &Shared, revision: i64) {
-    let state = shared.published.load();
-    if !state.role.is_leader || revision <= state.edge.view.compact_revision().max(0) {
+/// Asks for a compaction, and waits a moment to see it taken.
+async fn propose(shared: &Shared, mode: &str, revision: i64, setting: Field<'_>) {
+    let compacted = || shared.published.load().edge.view.compact_revision();
+    if !shared.published.load().role.is_leader || revision <= compacted().max(0) {
         return;
     }
-    shared.logger.info("starting auto compaction", &[("revision", revision.into())]);
+    let mut fields = vec![("revision", revision.into()), setting];
+    shared.logger.info(&format!("starting auto {mode} compaction"), &fields);
+    let start = Instant::now();
     let body = pb::CompactionRequest { revision, physical: false }.encode_to_vec().into();
     let proposal = Proposal { reply_to: None, identity: None, field: field::COMPACTION, body };
-    shared.member.push(MemberInput::Propose(vec![proposal], std::time::Instant::now()));
+    shared.member.push(MemberInput::Propose(vec![proposal], start));
+    while compacted() < revision && start.elapsed() < COMPACTION_WAIT {
+        tokio::time::sleep(COMPACTION_POLL).await;
+    }
+    fields.push(("took", start.elapsed().into()));
+    if compacted() < revision {
+        shared.logger.warn(&format!("failed auto {mode} compaction"), &fields);
+    } else {
+        shared.logger.info(&format!("completed auto {mode} compaction"), &fields);
+    }
 }

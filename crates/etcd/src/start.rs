@@ -25,7 +25,7 @@ use crate::http::{self, Port};
 use crate::logging::{Logger, human_bytes};
 use crate::member::handle::{Mail, MemberInput, Parts, Shared, State, now_since};
 use crate::member::lane::Lane;
-use crate::member::lines::raft_level;
+use crate::member::lines::{raft_level, say_defragmented, say_defragmenting, size_fields};
 use crate::member::{commit, log};
 use crate::metrics::Metrics;
 use crate::net::io::Stream;
@@ -147,7 +147,7 @@ fn open(
     let began = Instant::now();
     make_directory(&config.data_dir)?;
     let mut recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string())?;
-    defragment_at_start(config, logger, &mut recovered)?;
+    defragment_at_start(config, logger, &core.db_path(), &mut recovered)?;
     let report = &recovered.report;
     lines::say_bootstrap(logger, core.db_path().display().to_string(), began.elapsed(), report);
     let (member_id, cluster_id) = (report.member_id, report.cluster_id);
@@ -183,26 +183,26 @@ fn make_directory(path: &Path) -> Result<(), String> {
 }
 
 /// Makes the file small before anything is served, if that gains as much as the user wants it to.
-fn defragment_at_start(config: &Config, logger: &Logger, recovered: &mut bootstrap::Recovered) -> Result<(), String> {
+fn defragment_at_start(
+    config: &Config,
+    logger: &Logger,
+    path: &Path,
+    recovered: &mut bootstrap::Recovered,
+) -> Result<(), String> {
     let megabytes = value::parse_uint(config.raw.text("bootstrap-defrag-threshold-megabytes"), u64::MAX).unwrap_or(0);
     if megabytes == 0 {
         return Ok(());
     }
     let (sizes, threshold) = (recovered.db.sizes(), megabytes.saturating_mul(1 << 20));
     if sizes.total.saturating_sub(sizes.in_use) < threshold {
-        logger.info(
-            "Skipping defragmentation",
-            &[
-                ("current-db-size-bytes", sizes.total.into()),
-                ("current-db-size", human_bytes(sizes.total).into()),
-                ("current-db-size-in-use-bytes", sizes.in_use.into()),
-                ("current-db-size-in-use", human_bytes(sizes.in_use).into()),
-                ("bootstrap-defrag-threshold-bytes", threshold.into()),
-                ("bootstrap-defrag-threshold", human_bytes(threshold).into()),
-            ],
-        );
+        let mut fields = size_fields(sizes).to_vec();
+        fields.push(("bootstrap-defrag-threshold-bytes", threshold.into()));
+        fields.push(("bootstrap-defrag-threshold", human_bytes(threshold).into()));
+        logger.info("Skipping defragmentation", &fields);
         return Ok(());
     }
+    let began = Instant::now();
+    say_defragmenting(logger, path, sizes);
     loop {
         let progress = recovered.db.defragment_step().map_err(|error| error.to_string())?;
         // The store's view of the file would hold back what the next step needs.
@@ -211,15 +211,7 @@ fn defragment_at_start(config: &Config, logger: &Logger, recovered: &mut bootstr
             break;
         }
     }
-    let after = recovered.db.sizes();
-    logger.info(
-        "finished defragmenting directory",
-        &[
-            ("current-db-size-bytes-diff", (after.total.cast_signed() - sizes.total.cast_signed()).into()),
-            ("current-db-size-bytes", after.total.into()),
-            ("current-db-size", human_bytes(after.total).into()),
-        ],
-    );
+    say_defragmented(logger, path, sizes, recovered.db.sizes(), began.elapsed());
     Ok(())
 }
 
@@ -261,6 +253,7 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
     }
     tokio::task::spawn_local(chores::purge(shared.clone()));
     tokio::task::spawn_local(chores::compact(shared.clone()));
+    tokio::task::spawn_local(chores::watch_files(shared.clone()));
     let name = tokio::select! {
         () = shared.ready.notified() => None,
         _ = terminate.recv() => Some("terminated"),

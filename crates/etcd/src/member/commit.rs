@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::member::handle::{MemberInput, Shared};
+use crate::member::lines::{say_defragmented, say_defragmenting};
 
 /// What the commit thread may be asked for.
 pub(crate) enum Job {
@@ -67,6 +68,8 @@ struct Committer {
     reader: bolt::Reader,
     defragments: Vec<oneshot::Sender<Result<(), String>>>,
     defragment_start: Instant,
+    /// Sizes when it began.
+    before: bolt::Sizes,
     /// Since when readers are asked to go over to the newest view.
     handed_over: Instant,
     /// Steps of this defragmentation before which they did not.
@@ -76,12 +79,14 @@ struct Committer {
 /// Runs until it is told to close.
 pub(crate) fn run(shared: &Arc<Shared>, db: bolt::Db) {
     let reader = db.reader();
+    let before = db.sizes();
     let mut committer = Committer {
         shared: shared.clone(),
         db,
         reader,
         defragments: Vec::new(),
         defragment_start: Instant::now(),
+        before,
         handed_over: Instant::now(),
         in_vain: 0,
     };
@@ -118,6 +123,8 @@ impl Committer {
                     self.handed_over = Instant::now();
                     self.in_vain = 0;
                     self.shared.metrics.defrag_inflight.set(1);
+                    self.before = self.db.sizes();
+                    say_defragmenting(&self.shared.logger, &self.shared.core.db_path(), self.before);
                 }
                 self.defragments.push(done);
             }
@@ -197,7 +204,10 @@ impl Committer {
             Err(error) => self.fail("failed to defragment backend", &error),
         };
         self.shared.metrics.defrag_inflight.set(0);
-        self.shared.metrics.backend_defrag.observe(self.defragment_start.elapsed());
+        let took = self.defragment_start.elapsed();
+        self.shared.metrics.backend_defrag.observe(took);
+        let (path, after) = (self.shared.core.db_path(), self.db.sizes());
+        say_defragmented(&self.shared.logger, &path, self.before, after, took);
         self.tell(Kind::Moved, false);
         for done in self.defragments.drain(..) {
             // A client that is gone does not need the answer.

@@ -375,6 +375,8 @@ impl Lane {
             self.step(RaftInput::Propose(proposals));
         }
         if std::mem::take(&mut outcome.compaction_scheduled) {
+            let revision = self.applier.store().compact_revision();
+            self.shared.logger.info("compact tree index", &[("revision", revision.into())]);
             self.compaction_due = Some(now.mono_ns);
             self.compaction_start.get_or_insert((Instant::now(), false));
         }

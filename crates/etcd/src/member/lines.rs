@@ -1,10 +1,13 @@
 //! Log lines about what the lanes did, in etcd's words.
 
+use std::path::Path;
+use std::time::Duration;
+
 use etcdserver::effect::ConfApplied;
 use etcdserver::membership::Cluster;
 use etcdserver::raft::{Line, LineLevel};
 
-use crate::logging::Level;
+use crate::logging::{Field, Level, Logger, human_bytes};
 use crate::member::handle::Shared;
 
 /// How grave a line of the raft library is.
@@ -14,6 +17,41 @@ pub(crate) fn raft_level(line: &Line) -> Level {
         LineLevel::Warn => Level::Warn,
         LineLevel::Error => Level::Error,
     }
+}
+
+/// Sizes of the database file, as lines about it have them.
+pub(crate) fn size_fields(sizes: bolt::Sizes) -> [Field<'static>; 4] {
+    [
+        ("current-db-size-bytes", sizes.total.into()),
+        ("current-db-size", human_bytes(sizes.total).into()),
+        ("current-db-size-in-use-bytes", sizes.in_use.into()),
+        ("current-db-size-in-use", human_bytes(sizes.in_use).into()),
+    ]
+}
+
+/// A defragmentation begins.
+pub(crate) fn say_defragmenting(logger: &Logger, path: &Path, sizes: bolt::Sizes) {
+    let mut fields = vec![("path", path.display().to_string().into())];
+    fields.extend(size_fields(sizes));
+    logger.info("defragmenting", &fields);
+}
+
+/// A defragmentation has ended.
+pub(crate) fn say_defragmented(logger: &Logger, path: &Path, before: bolt::Sizes, after: bolt::Sizes, took: Duration) {
+    let difference = |after: u64, before: u64| after.cast_signed() - before.cast_signed();
+    logger.info(
+        "finished defragmenting directory",
+        &[
+            ("path", path.display().to_string().into()),
+            ("current-db-size-bytes-diff", difference(after.total, before.total).into()),
+            ("current-db-size-bytes", after.total.into()),
+            ("current-db-size", human_bytes(after.total).into()),
+            ("current-db-size-in-use-bytes-diff", difference(after.in_use, before.in_use).into()),
+            ("current-db-size-in-use-bytes", after.in_use.into()),
+            ("current-db-size-in-use", human_bytes(after.in_use).into()),
+            ("took", took.into()),
+        ],
+    );
 }
 
 impl Shared {
@@ -60,7 +98,7 @@ impl Shared {
                     format!("{{Name:{} ClientURLs:[{}]}}", self.core.name, urls.join(" ")).into(),
                 ),
                 ("cluster-id", api::ids::hex(self.cluster_id).to_string().into()),
-                ("publish-timeout", std::time::Duration::from_nanos(self.core.request_timeout_ns()).into()),
+                ("publish-timeout", Duration::from_nanos(self.core.request_timeout_ns()).into()),
             ],
         );
         self.ready.notify_one();

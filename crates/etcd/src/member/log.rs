@@ -99,7 +99,11 @@ impl Lane {
             }
         }
         match wal.cut_if_full() {
-            Ok(true) => shared.logger.info("created a new WAL segment", &[]),
+            Ok(true) => {
+                let name = wal.segments().last().map(|name| name.to_string()).unwrap_or_default();
+                let path = wal.dir().join(name).display().to_string();
+                shared.logger.info("created a new WAL segment", &[("path", path.into())]);
+            }
             Ok(false) => {}
             Err(error) => fail(shared, &error),
         }

@@ -20,7 +20,7 @@ use etcdserver::apply::policy::POLICIES;
 use grpc::tally::{Event, Tally};
 use parking_lot::Mutex;
 
-pub(crate) use process::file_limit;
+pub(crate) use process::{file_limit, open_files};
 pub(crate) use scrape::page;
 pub(crate) use value::{CallTimes, Counter, Gauge, Histogram};
 

@@ -39,8 +39,7 @@ impl Process {
             process.max_files = soft_limit(&limits, "Max open files");
             process.max_virtual_bytes = soft_limit(&limits, "Max address space");
         }
-        // The directory that is read is open itself.
-        process.open_files = fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1) as f64);
+        process.open_files = Some(open_files() as f64).filter(|files| *files > 0.0);
         if let Ok(netstat) = fs::read_to_string("/proc/self/net/netstat") {
             process.received_bytes = octets(&netstat, "InOctets");
             process.sent_bytes = octets(&netstat, "OutOctets");
@@ -65,6 +64,12 @@ impl Process {
 fn resident_bytes(status: &str) -> Option<f64> {
     let row = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     row.split_whitespace().next()?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
+}
+
+/// Files that are open; 0 where the system does not say.
+pub(crate) fn open_files() -> u64 {
+    // The directory that is read is open itself.
+    fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1) as u64)
 }
 
 /// Most files that may be open; 0 where the system does not say.

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::{Clients, Desk, Handler, Waiting};
+use crate::logging::human_bytes;
 use crate::member::handle::{Mail, MemberInput, Shared, State};
 
 /// Bytes of the file in one message of a snapshot, as in etcd.
@@ -145,10 +146,17 @@ impl Handler<'_> {
             // What is deleted and compacted must be so in the file, too, to be gained here. The view would hold its
             // pages back.
             drop(shared.commit_now().await);
+            shared.logger.info("starting defragment", &[]);
             let answer = match shared.defragment().await {
                 // No header in this answer, as in etcd.
-                Ok(Ok(())) => Ok(Bytes::new()),
-                Ok(Err(text)) => Err(Status::unknown(text)),
+                Ok(Ok(())) => {
+                    shared.logger.info("finished defragment", &[]);
+                    Ok(Bytes::new())
+                }
+                Ok(Err(text)) => {
+                    shared.logger.warn("failed to defragment", &[("error", (&text).into())]);
+                    Err(Status::unknown(text))
+                }
                 Err(_) => Err(ErrorCode::Stopped.into()),
             };
             shared.networks[usize::from(to.thread)].push(Mail::Done(to, Done::Answer(answer)));
@@ -207,6 +215,10 @@ fn send_snapshot(
             Err(_) => false,
         }
     };
+    let sizes = || [("total-bytes", total.into()), ("size", human_bytes(total).into())];
+    let mut fields = sizes().to_vec();
+    fields.push(("storage-version", (&version).into()));
+    shared.logger.info("sending database snapshot to client", &fields);
     while offset < total {
         let want = SNAPSHOT_CHUNK_BYTES.min((total - offset) as usize);
         if let Err(error) = view.read_chunk(offset, &mut buffer[..want]) {
@@ -219,7 +231,13 @@ fn send_snapshot(
         }
     }
     shared.metrics.backend_snapshot.observe(start.elapsed());
-    if send(&digest.finalize(), 0) {
+    let checksum = digest.finalize();
+    let fields = [("total-bytes", total.into()), ("checksum-size", checksum.len().into())];
+    shared.logger.info("sending database sha256 checksum to client", &fields);
+    if send(&checksum, 0) {
+        let mut fields = sizes().to_vec();
+        fields.extend([("took", start.elapsed().into()), ("storage-version", (&version).into())]);
+        shared.logger.info("successfully sent database snapshot to client", &fields);
         tell(Done::End(Ok(())));
     }
 }

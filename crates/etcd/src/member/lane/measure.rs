@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Lane, SnapshotStep};
-use crate::logging::human_bytes;
+use crate::member::lines::size_fields;
 use crate::metrics;
 
 impl Lane {
@@ -21,13 +21,18 @@ impl Lane {
         if let Some(hash) = hash {
             fields.push(("hash", hash.hash.into()));
         }
-        fields.extend([
-            ("current-db-size-bytes", self.sizes.total.into()),
-            ("current-db-size", human_bytes(self.sizes.total).into()),
-            ("current-db-size-in-use-bytes", self.sizes.in_use.into()),
-            ("current-db-size-in-use", human_bytes(self.sizes.in_use).into()),
-        ]);
+        fields.extend(size_fields(self.sizes));
         self.shared.logger.info("finished scheduled compaction", &fields);
+        if let Some(hash) = hash {
+            self.shared.logger.info(
+                "storing new hash",
+                &[
+                    ("hash", hash.hash.into()),
+                    ("revision", hash.revision.into()),
+                    ("compact-revision", hash.compact_revision.into()),
+                ],
+            );
+        }
     }
 
     /// One step of a compaction is over.
