@@ -14,6 +14,8 @@ pub enum Error {
     DeadlineExceeded,
     /// Something given to the client makes no sense: an endpoint, a file.
     Config(String),
+    /// The server ended a watch, for a reason that the table does not have.
+    Canceled(String),
     /// A lease that a session lived on is gone.
     SessionExpired,
     /// The key of a campaign was deleted by someone else.
@@ -28,6 +30,7 @@ impl Error {
             Error::Status(status) => Code::of(status.code),
             Error::DeadlineExceeded => Code::DeadlineExceeded,
             Error::Config(_) => Code::InvalidArgument,
+            Error::Canceled(_) => Code::FailedPrecondition,
             Error::SessionExpired | Error::NotLeader => Code::Aborted,
         }
     }
@@ -41,10 +44,10 @@ impl Error {
     /// A cancelled watch's reason becomes an error of the table where its text is known.
     #[must_use]
     pub fn of_cancel_reason(reason: &str) -> Error {
-        Error::Status(match ErrorCode::of_message(reason) {
+        match ErrorCode::of_message(reason) {
             Some(error) => error.into(),
-            None => Status::new(Code::FailedPrecondition, reason.to_owned()),
-        })
+            None => Error::Canceled(reason.to_owned()),
+        }
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Error {
@@ -59,7 +62,7 @@ impl fmt::Display for Error {
             Error::Status(status) if is_of_etcd(&status.message) => f.write_str(&status.message),
             Error::Status(status) => write!(f, "{status}"),
             Error::DeadlineExceeded => f.write_str("context deadline exceeded"),
-            Error::Config(text) => f.write_str(text),
+            Error::Config(text) | Error::Canceled(text) => f.write_str(text),
             Error::SessionExpired => f.write_str("session expired"),
             Error::NotLeader => f.write_str("election: not leader"),
         }

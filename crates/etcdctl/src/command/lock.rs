@@ -8,6 +8,7 @@ use std::process::ExitStatus;
 use api::etcdserverpb::RangeRequest;
 use client::{Context, Mutex, Session as LeaseSession};
 use etcdutl::cli::{Command, ERROR, Exit, Flag, Invocation, Kind, Outcome, err};
+use etcdutl::text::quote;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::global::{Session, block_on};
@@ -48,6 +49,15 @@ pub(super) fn status_text(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(number)) => format!("signal: {number}"),
         (None, None) => status.to_string(),
+    }
+}
+
+/// Why a process does not start, in Go's words.
+pub(super) fn start_text(program: &[u8], error: &std::io::Error) -> String {
+    let program = quote(program);
+    match error.kind() {
+        std::io::ErrorKind::NotFound => format!("exec: {program}: executable file not found in $PATH"),
+        _ => format!("exec: {program}: {error}"),
     }
 }
 
@@ -99,14 +109,7 @@ async fn execute(command: &[Vec<u8>], mutex: &Mutex) -> Outcome {
         .env("ETCD_LOCK_REV", mutex.revision().to_string())
         .status()
         .await
-        .map_err(|error| {
-            let name = String::from_utf8_lossy(&command[0]);
-            let why = match error.kind() {
-                std::io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
-                _ => error.to_string(),
-            };
-            Exit::error(format!("exec: {name:?}: {why}"))
-        })?;
+        .map_err(|error| Exit::error(start_text(&command[0], &error)))?;
     if status.success() {
         return Ok(());
     }

@@ -166,15 +166,15 @@ fn execute_for(event: &Event, execute: &[Vec<u8>]) -> Outcome {
         .env("ETCD_WATCH_VALUE", quote(&kv.value))
         .stdin(Stdio::null())
         .status();
-    let shown: Vec<_> = execute.iter().map(|word| String::from_utf8_lossy(word)).collect();
+    let shown: Vec<String> = execute.iter().map(|word| quote(word)).collect();
     let failed = |why: String| {
-        err(&format!("command {:?} error ({why})\n", shown.join(" ")));
+        err(&format!("command [{}] error ({why})\n", shown.join(" ")));
         Err(Exit::silent(etcdutl::cli::ERROR))
     };
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => failed(super::lock::status_text(status)),
-        Err(error) => failed(error.to_string()),
+        Err(error) => failed(super::lock::start_text(program, &error)),
     }
 }
 

@@ -125,7 +125,8 @@ impl Printer {
             ("DBSize", answer.db_size.to_string()),
             ("DBSizeInUse", answer.db_size_in_use.to_string()),
             ("DBSizeQuota", answer.db_size_quota.to_string()),
-            ("Leader", self.id(answer.leader)),
+            // In decimal even where ids are in hex, as Go prints it.
+            ("Leader", answer.leader.to_string()),
             ("IsLearner", answer.is_learner.to_string()),
             ("RaftIndex", answer.raft_index.to_string()),
             ("RaftAppliedIndex", answer.raft_applied_index.to_string()),
