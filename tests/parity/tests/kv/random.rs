@@ -1,4 +1,5 @@
-//! Random requests, the same to both servers one by one: every answer must be the same, to the last field.
+//! Random requests, the same to both servers one by one, now and then under an alarm: every answer must be the same,
+//! to the last field.
 //!
 //! The same goes for ours speaking as 3.5 or 3.6 and these releases, but for which of two mistakes an error names.
 //! `MAINSTAY_SEED` gives another script.
@@ -10,11 +11,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::etcdserverpb::alarm_request::AlarmAction;
 use api::etcdserverpb::compare::TargetUnion;
 use api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use api::etcdserverpb::response_op::Response;
 use api::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, LeaseGrantRequest,
+    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, LeaseGrantRequest,
     LeaseLeasesRequest, LeaseRevokeRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
     ResponseHeader, TxnRequest, TxnResponse,
 };
@@ -61,7 +63,8 @@ enum Ask {
     Revoke(LeaseRevokeRequest),
     Lease(i64),
     Leases,
-    Hash,
+    Hash(i64),
+    Alarm(AlarmRequest),
     /// Bytes that were a request before something happened to them.
     Spoilt(Method, Bytes),
 }
@@ -201,7 +204,8 @@ impl Ask {
                 told.await
             }
             Ask::Spoilt(method, bytes) => tell_spoilt(t, method, bytes).await,
-            Ask::Hash => tell(t, HashKvRequest { revision: 0 }, |answer| plain(&mut answer.header)).await,
+            Ask::Hash(revision) => tell(t, HashKvRequest { revision }, |answer| plain(&mut answer.header)).await,
+            Ask::Alarm(request) => tell(t, request, |answer| plain(&mut answer.header)).await,
         }
     }
 }
@@ -214,6 +218,8 @@ struct Maker {
     /// Whether nonsense is asked, too: bytes that are no request, orders that nobody knows. Each release has an
     /// opinion of its own about it, and so one about which of two mistakes is named.
     is_nonsense_asked: bool,
+    /// The alarm that is on: member and kind.
+    alarm: Option<(u64, i32)>,
 }
 
 impl Maker {
@@ -348,10 +354,31 @@ impl Maker {
         // A limit on keys that are equal in what they are sorted by would cut at random.
         let cuts = RangeRequest::decode(bytes.as_slice())
             .is_ok_and(|range| range.limit > 0 && range.sort_target > 0);
-        if method == Method::KvRange && cuts { Ask::Hash } else { Ask::Spoilt(method, bytes.into()) }
+        if method == Method::KvRange && cuts { Ask::Hash(0) } else { Ask::Spoilt(method, bytes.into()) }
+    }
+
+    /// Now and then an alarm is raised, soon lowered again: little works while it is on.
+    fn alarm(&mut self) -> Option<Ask> {
+        let (action, (member_id, alarm)) = match self.alarm {
+            Some(alarm) if self.dice.once_in(8) => {
+                self.alarm = None;
+                (AlarmAction::Deactivate, alarm)
+            }
+            Some(alarm) if self.dice.once_in(20) => (AlarmAction::Get, alarm),
+            None if self.dice.once_in(120) => {
+                let alarm = (1 + self.dice.below(2), self.dice.between(1, 3) as i32);
+                self.alarm = Some(alarm);
+                (AlarmAction::Activate, alarm)
+            }
+            _ => return None,
+        };
+        Some(Ask::Alarm(AlarmRequest { action: action as i32, member_id, alarm }))
     }
 
     fn next(&mut self) -> Ask {
+        if let Some(ask) = self.alarm() {
+            return ask;
+        }
         match self.dice.below(100) {
             0..=19 => Ask::Range(self.range(false)),
             20..=27 if self.is_nonsense_asked => self.spoilt(),
@@ -366,11 +393,14 @@ impl Maker {
                 revision: self.dice.between(self.current - 60, self.current + 2).max(1),
                 physical: true,
             }),
-            88..=90 => Ask::Grant(LeaseGrantRequest { ttl: 3600, id: self.dice.of(&LEASES[2..]) }),
+            88..=90 => {
+                let ttl = if self.dice.once_in(6) { 9_000_000_001 } else { 3600 };
+                Ask::Grant(LeaseGrantRequest { ttl, id: self.dice.of(&LEASES[2..]) })
+            }
             91..=92 => Ask::Revoke(LeaseRevokeRequest { id: self.dice.of(&LEASES[2..]) }),
             93..=94 => Ask::Lease(self.dice.of(&LEASES[2..])),
             95 => Ask::Leases,
-            96 => Ask::Hash,
+            96 => Ask::Hash(self.revision()),
             97 => Ask::Range(RangeRequest { revision: self.revision(), ..span("\0", "\0") }),
             _ => Ask::Range(RangeRequest { sort_order: SortOrder::Descend as i32, ..span("\0", "\0") }),
         }
@@ -430,21 +460,21 @@ async fn run(version: &str, our_flags: &[&str]) {
         told: Vec::new(),
         is_exact,
     };
-    let mut maker = Maker { dice: Dice::new(seed()), current: 1, is_nonsense_asked: is_exact };
+    let mut maker = Maker { dice: Dice::new(seed()), current: 1, is_nonsense_asked: is_exact, alarm: None };
     for step in 1..=STEPS {
         maker.current = both.revision().await.expect("Go answers a range");
         let ask = maker.next();
         both.ask(&ask).await;
         if step % LIFE == 0 {
-            both.ours.kill_and_start().await;
+            both.ours.kill_and_start_with_alarms().await;
             // Go 3.5 and 3.6 have been seen one revision further after a kill than before it, unless all was in the
             // file by then.
             both.go.sleep(Duration::from_millis(300)).await;
-            both.go.kill_and_start().await;
+            both.go.kill_and_start_with_alarms().await;
             both.ask(&Ask::Leases).await;
         }
         if step % 100 == 0 {
-            both.ask(&Ask::Hash).await;
+            both.ask(&Ask::Hash(0)).await;
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::etcdserverpb::{RequestOp, WatchCreateRequest, WatchResponse};
 use harness::{go_release, ours};
 use parity::semantics::answer::rev;
+use parity::semantics::dice::Dice;
 use parity::semantics::request::{Op, PutOptions, compact, create, delete_span, grant, put, then, watch};
 use parity::semantics::streams::{WatchOptions, Watchers, event};
 use parity::semantics::{Difference, Received, Side, Target};
@@ -24,26 +25,6 @@ const STEPS_PER_ROUND: usize = 14;
 const REST: Duration = Duration::from_millis(250);
 const KEYS: [&str; 7] = ["a", "b", "ba", "c", "d", "\u{0}", "e"];
 const ENDS: [&str; 6] = ["", "\u{0}", "b", "c", "bb", "z"];
-
-/// Numbers that look random and follow from the seed (xorshift*).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-
-    fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-}
 
 /// What each watcher has seen, by id; refusals under -1.
 type Seen = BTreeMap<i64, Vec<String>>;
@@ -149,7 +130,7 @@ impl Run<'_> {
 async fn script(t: &Target, seed: u64, compacted: &mut i64) -> Result<Seen, Difference> {
     let stream = t.watchers();
     let current = t.revision().await?;
-    let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let dice = Dice::new(seed);
     let mut run = Run { t, dice, stream, seen: Seen::new(), current, compacted: *compacted };
     for _ in 0..ROUNDS {
         for _ in 0..STEPS_PER_ROUND {
