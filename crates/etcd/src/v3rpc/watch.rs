@@ -10,7 +10,9 @@ use api::Status;
 use api::etcdserverpb as pb;
 use bytes::Bytes;
 use etcdserver::apply::reply::{HeaderIds, put_header};
+use foldhash::fast::FixedState;
 use grpc::Replies;
+use hashbrown::HashMap;
 use mvcc::watch::{Hub, HubOutput, Kind, WatchSpec, fragments};
 use mvcc::RangeEnd;
 use pb::watch_create_request::FilterType;
@@ -34,6 +36,8 @@ pub(crate) struct WatchDesk {
     outputs: Vec<HubOutput>,
     /// When the idle watchers of a stream are told of progress next.
     ticks: BTreeSet<(u64, u64)>,
+    /// The time in `ticks` of every stream.
+    due: HashMap<u64, u64, FixedState>,
     progress_interval_ms: u64,
     fragment_bytes: usize,
 }
@@ -53,6 +57,7 @@ impl WatchDesk {
             hub: Hub::new(&shared.published.load().edge.view),
             outputs: Vec::new(),
             ticks: BTreeSet::new(),
+            due: HashMap::default(),
             progress_interval_ms: interval,
             fragment_bytes: shared.grpc.max_message_bytes,
         }
@@ -68,7 +73,14 @@ impl WatchDesk {
     /// A stream has begun.
     pub(super) fn open(&mut self, connection: u32, call: u32, now_ms: u64) {
         let stream = stream_of(connection, call);
-        self.ticks.insert((now_ms + self.interval_of(stream), stream));
+        self.tick_at(now_ms + self.interval_of(stream), stream);
+    }
+
+    fn tick_at(&mut self, at: u64, stream: u64) {
+        if let Some(before) = self.due.insert(stream, at) {
+            self.ticks.remove(&(before, stream));
+        }
+        self.ticks.insert((at, stream));
     }
 
     /// The interval and up to a tenth more, so that streams do not all speak at once.
@@ -80,9 +92,8 @@ impl WatchDesk {
     /// Streams whose interval is over; says whether there was one.
     fn tick(&mut self, now_ms: u64) -> bool {
         let mut any = false;
-        while let Some((at, stream)) = self.ticks.first().copied().filter(|(at, _)| *at <= now_ms) {
-            self.ticks.remove(&(at, stream));
-            self.ticks.insert((now_ms + self.interval_of(stream), stream));
+        while let Some((_, stream)) = self.ticks.first().copied().filter(|(at, _)| *at <= now_ms) {
+            self.tick_at(now_ms + self.interval_of(stream), stream);
             self.hub.progress_tick(stream, &mut self.outputs);
             any = true;
         }
@@ -93,7 +104,9 @@ impl WatchDesk {
     pub(super) fn drop_call(&mut self, connection: u32, call: u32) {
         let stream = stream_of(connection, call);
         self.hub.drop_stream(stream);
-        self.ticks.retain(|(_, of)| *of != stream);
+        if let Some(at) = self.due.remove(&stream) {
+            self.ticks.remove(&(at, stream));
+        }
     }
 
     /// A stream has room again.
