@@ -290,6 +290,17 @@ fn a_crowd_leaves_the_member_its_descriptors_and_is_served_later() {
 }
 
 #[test]
+fn too_few_descriptors_to_begin_with_are_said_in_one_line() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let program = limited(scratch.path(), 140);
+    let mut member = Member::spawn(&program, &scratch.path().join("member"), Options::default());
+    assert_eq!(member.wait(Duration::from_secs(20)), Some(1));
+    let log = member.log();
+    let line = log.lines().last().expect("it says why");
+    assert!(line.contains("file descriptor limit of etcd process is too low") && line.contains("140"), "{line}");
+}
+
+#[test]
 fn noise_is_closed_and_forgotten() {
     let (_scratch, member) = start();
     let mut noise: Vec<u8> = (0..50_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();

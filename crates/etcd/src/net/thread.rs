@@ -33,15 +33,19 @@ const DESCRIPTORS_RESERVED: usize = 150;
 /// How long to wait before looking again for room for a connection.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
 
-/// Connections that each of `threads` threads may hold: without a descriptor for its next segment the log would end
-/// the process, so that clients must not be able to take them all.
-fn connections_max(threads: usize) -> usize {
+/// Connections that each network thread may hold: without a descriptor for its next segment the log would end the
+/// process, so that clients must not be able to take them all. With too few to begin with the process ends here.
+fn connections_max(shared: &Shared) -> usize {
     // Where there is no such file, accepting fails when there are no descriptors.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    match soft_limit(&limits, "Max open files") {
-        Some(limit) => (limit.saturating_sub(DESCRIPTORS_RESERVED) / threads.max(1)).max(1),
-        None => usize::MAX,
+    let Some(limit) = soft_limit(&limits, "Max open files") else { return usize::MAX };
+    if limit <= DESCRIPTORS_RESERVED {
+        shared.logger.fatal(
+            "file descriptor limit of etcd process is too low; please set higher",
+            &[("limit", (limit as u64).into()), ("recommended-limit", (DESCRIPTORS_RESERVED as u64).into())],
+        );
     }
+    ((limit - DESCRIPTORS_RESERVED) / shared.networks.len().max(1)).max(1)
 }
 
 fn soft_limit(limits: &str, name: &str) -> Option<usize> {
@@ -95,7 +99,7 @@ pub(crate) enum Serves {
 impl Thread {
     /// The state of network thread `number`.
     pub(crate) fn new(number: u16, shared: Arc<Shared>) -> Rc<Thread> {
-        let open_max = connections_max(shared.networks.len());
+        let open_max = connections_max(&shared);
         Rc::new(Thread {
             edge: RefCell::new(Edge {
                 clients: HashMap::default(),
