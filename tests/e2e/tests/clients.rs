@@ -51,7 +51,8 @@ fn the_go_client_works() {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-client");
     let output = Command::new("go")
         .current_dir(clients().join("go"))
-        .args(["build", "-buildvcs=false", "-o"])
+        // As the Go servers are built, so that what was compiled for them is used again.
+        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
         .arg(&program)
         .arg(".")
         .env("CGO_ENABLED", "0")
