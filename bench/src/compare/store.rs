@@ -34,7 +34,8 @@ const SPACE: &str = "--prefix /store/ --key-size 32 --val-size 256";
 pub(super) fn measure(binaries: &Binaries, options: &Options) -> Result<Store> {
     let mut server = Server::start(binaries, &options.data)?;
     let mut store = Store::default();
-    let say = |what: &str| eprintln!("store {:>6} {what}", binaries.label);
+    let begin = Instant::now();
+    let say = |what: &str| eprintln!("store {:>6} {:4.0} s: {what}", binaries.label, begin.elapsed().as_secs_f64());
     std::thread::sleep(Duration::from_secs(5));
     (store.fresh, store.fresh_rss) = memory(&server)?;
     fill(&server, options.keys / 10)?;

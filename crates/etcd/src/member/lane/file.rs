@@ -51,7 +51,7 @@ impl Lane {
         let pause = if self.shared.config.raw.is_set("compaction-sleep-interval") {
             self.shared.config.compaction_sleep
         } else if is_busy {
-            step * COMPACTION_PAUSE
+            (step * COMPACTION_PAUSE).min(self.shared.config.compaction_sleep)
         } else {
             Duration::from_nanos(MILLISECOND / 10)
         };
