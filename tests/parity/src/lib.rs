@@ -2,7 +2,8 @@
 //!
 //! Reading order: this file, then `tests/switch.rs` (data directories that go from Go to ours and back),
 //! `tests/tutorial.rs` (commands of tutorials with Go's own etcdctl), `tests/restore.rs` (backups). Then [`semantics`],
-//! the driver of the cases that have a number, and `tests/kv.rs` as its first user.
+//! the driver of the cases that have a number, and `tests/kv.rs` as its first user; and [`http`], with which
+//! `tests/http.rs`, `tests/metrics.rs` and the tests of log lines ask what operators ask.
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]

@@ -154,7 +154,12 @@ fn journal_record(line: &Line<'_>, encoded: &str) -> String {
         Level::DPanic | Level::Panic | Level::Fatal => 2,
     };
     let package = line.caller.split('/').next().unwrap_or("etcd");
-    format!("PRIORITY={priority}\nPACKAGE={package}\nSYSLOG_IDENTIFIER=etcd\nMESSAGE={}\n", encoded.trim_end())
+    let program = std::env::args_os().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().map_or_else(|| "etcd".into(), |name| name.to_string_lossy());
+    format!(
+        "PRIORITY={priority}\nPACKAGE={package}\nSYSLOG_IDENTIFIER={program}\nMESSAGE={}\n",
+        encoded.trim_end()
+    )
 }
 
 /// A file that is renamed away when it has grown to its bound.
@@ -269,6 +274,15 @@ mod tests {
         assert_eq!((parsed.max_bytes, parsed.compress), (1 << 20, true));
         assert!(Rotation::parse("{").unwrap_err().starts_with("improperly formatted log rotation config"));
         assert!(Rotation::parse("{\"maxsize\": \"x\"}").unwrap_err().starts_with("invalid log rotation config"));
+    }
+
+    #[test]
+    fn the_journal_gets_the_whole_line_and_what_it_sorts_by() {
+        let fields = [];
+        let line = Line { level: Level::Warn, unix_nanos: 0, logger: "", caller: "member/log.rs:7", text: "x", fields: &fields };
+        let record = journal_record(&line, "{\"msg\":\"x\"}\n");
+        assert!(record.starts_with("PRIORITY=4\nPACKAGE=member\nSYSLOG_IDENTIFIER=etcd"), "{record}");
+        assert!(record.ends_with("\nMESSAGE={\"msg\":\"x\"}\n"), "{record}");
     }
 
     #[test]

@@ -40,8 +40,8 @@ impl Desk {
         let (took, whole) = self.end_read(since);
         let metrics = self.metrics();
         metrics.ranges.bump(1);
-        metrics::of(&metrics.range_seconds, served.is_ok()).observe(took);
-        metrics::of(&metrics.range_requests, served.is_ok()).observe(whole);
+        metrics::of(&metrics.range_seconds, served.is_ok()).observe_own(took);
+        metrics::of(&metrics.range_requests, served.is_ok()).observe_own(whole);
         if took <= self.limits.0 && whole <= self.limits.1 {
             return;
         }
@@ -79,7 +79,7 @@ impl Desk {
         let ranges = *served.as_ref().unwrap_or(&0);
         metrics.ranges.bump(ranges);
         metrics.txns.bump(u64::from(ranges > 1));
-        metrics::of(&metrics.txn_requests, served.is_ok()).observe(whole);
+        metrics::of(&metrics.txn_requests, served.is_ok()).observe_own(whole);
         if took > self.limits.0 {
             let response = if served.is_ok() { txn_response(answer) } else { String::new() };
             self.slow_read("read-only txn ", requests::txn(request), response, served.as_ref().err(), took);
