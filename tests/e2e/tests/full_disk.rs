@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -184,5 +185,35 @@ fn a_disk_that_log_and_database_fill_together_loses_nothing() {
     assert_eq!(member.pid(), pid, "the same process");
     start_again(&mut member);
     wait(async { check(&Link::new(&member.client_url()), &acknowledged).await });
+    member.kill();
+}
+
+#[test]
+fn a_snapshot_that_finds_no_room_is_saved_later() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let Some(small) = Small::mount(scratch.path().join("small"), 64) else { return };
+    let log = format!("--wal-dir={}", scratch.path().join("wal").display());
+    let mut member = start(&small.0.join("data"), &[log, "--snapshot-count=20".to_owned()]);
+    let filler = small.0.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("there is room");
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+    wait(async {
+        let link = Link::new(&member.client_url());
+        for nth in 0..30 {
+            // The member learns of the full disk by its snapshot; from then on writes are refused.
+            let answer = put(&link, &format!("k{nth}"), "small".into()).await;
+            assert!(answer.as_ref().err().is_none_or(|status| status.message() == NO_SPACE), "{answer:?}");
+        }
+        wait_for_alarm(&link).await;
+    });
+    let log = member.log();
+    assert!(log.contains("triggering snapshot") && !log.contains("saved snapshot to disk"), "{log}");
+    std::fs::remove_file(&filler).expect("it is ours");
+    let start = Instant::now();
+    while !member.log().contains("saved snapshot to disk") {
+        assert!(start.elapsed() < Duration::from_secs(10), "the snapshot is not tried again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     member.kill();
 }
