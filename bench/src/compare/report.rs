@@ -42,7 +42,7 @@ fn row(text: &mut String, pair: &Pair) {
     let ratio = cpu.0 / cpu.1;
     let _ = writeln!(
         text,
-        "| {} | {:.1} | {:.1} | {ratio:.1} | {} | {:.0} / {:.0} | {:.2} / {:.2} | {:.1} / {:.1} |",
+        "| {} | {:.2} | {:.2} | {ratio:.1} | {} | {:.0} / {:.0} | {:.2} / {:.2} | {:.1} / {:.1} |",
         pair.row.title,
         cpu.0,
         cpu.1,

@@ -129,7 +129,8 @@ pub(super) fn measured(values: &Value) -> Measured {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let latency = |name: &str| number(&values["latency_us"][name]) / 1000.0;
     Measured {
-        cpu: number(&values["server"]["cpu_us_per_op"]),
+        // The generator's own figure is rounded to tenths.
+        cpu: number(&values["server"]["cpu_s"]) * 1e6 / number(&values["ops"]),
         throughput: number(&values["throughput"]),
         p50: latency("p50"),
         p99: latency("p99"),

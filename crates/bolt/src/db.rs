@@ -82,7 +82,7 @@ impl Default for Options {
             grow_bytes: 64 << 20,
             read_only: false,
             directory_bucket: None,
-            reserve_bytes: 4 << 20,
+            reserve_bytes: 8 << 20,
             #[cfg(test)]
             bug: None,
         }

@@ -30,15 +30,17 @@ use crate::member::handle::{Mail, MemberInput, Shared, State};
 use crate::member::log;
 use crate::member::meter::{CallStats, Meter};
 
-/// Bytes not yet given to the commit thread at which a batch is frozen without waiting for its time.
-const FLUSH_BYTES: usize = 8 << 20;
+/// Bytes not yet given to the commit thread at which a batch is frozen without waiting for its time. A quarter of the
+/// room that the file holds in reserve (8 MiB): the batch that meets a full disk, with what gathered while the one before
+/// it was written, must fit there, or deletions would wait behind it for ever.
+const FLUSH_BYTES: usize = 2 << 20;
 /// Bytes of applied changes that are not in the file yet, beyond which the member takes no more entries. Commits
 /// are far faster than this fills; a disk that stands still is what fills it.
 const UNFLUSHED_BYTES_MAX: usize = 256 << 20;
 /// Revisions a compaction step looks at, at most, before the turn goes on.
 const COMPACTION_STEP: usize = 1000;
 /// A compaction step is followed by a pause so many times as long, while there is other work.
-const COMPACTION_PAUSE: u32 = 12;
+const COMPACTION_PAUSE: u32 = 24;
 
 /// Answers of one turn for one network thread.
 #[derive(Default)]

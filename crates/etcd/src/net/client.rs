@@ -18,8 +18,9 @@ pub(crate) type Calls = HashMap<u32, Waiting, FixedState>;
 const SLICES_MAX: usize = 64;
 /// Input kept for a frame that is not whole yet, or while output waits for the socket.
 const CARRY_MAX_BYTES: usize = 1 << 20;
-/// Bytes written to one connection in a turn: the kernel copies some gigabytes a second, and others wait meanwhile.
-const TURN_WRITE_BYTES: usize = 256 << 10;
+/// Bytes written to one connection in a turn: the kernel copies some gigabytes a second, and others wait meanwhile. Less
+/// would wake the reader more often, which costs more than the copy.
+const TURN_WRITE_BYTES: usize = 1 << 20;
 
 /// What became of a connection in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,8 @@ const STREAM_QUEUE_BYTES: usize = 1 << 20;
 /// Bytes of answers to reads in one turn beyond which lists wait for a turn of their own: else one connection's lists
 /// would stand before everybody's gets. Reads of single keys never wait.
 const TURN_ANSWER_BYTES: usize = 256 << 10;
+/// Most room made ahead for the answer to a list.
+const LIST_ROOM_BYTES: usize = 1 << 20;
 
 impl Handler<'_> {
     pub(super) fn put(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
@@ -153,11 +155,16 @@ impl Desk {
         match method {
             Method::KvRange => {
                 let range = Range::parse(request)?;
-                let mut answer = Vec::new();
+                // As long as the last list: growing to it would copy it once more.
+                let room = if range.end.is_empty() { 0 } else { self.list_bytes.min(LIST_ROOM_BYTES) };
+                let mut answer = Vec::with_capacity(room);
                 let served = read::range(&state.edge, caller, &range, &mut answer);
                 self.range_served(since, (call, &range), request.len(), &served, &answer);
                 served?;
                 self.answered_bytes += answer.len();
+                if !range.end.is_empty() {
+                    self.list_bytes = answer.len();
+                }
                 replies.reply_bytes(call, answer.into());
             }
             Method::KvTxn => {

@@ -112,6 +112,8 @@ pub(crate) struct Desk {
     pub(crate) lists_wake: Rc<Notify>,
     /// Bytes of answers to reads in this turn.
     answered_bytes: usize,
+    /// Bytes of the last answer to a list.
+    list_bytes: usize,
     batch: Vec<MemberInput>,
     drained: Vec<u32>,
     /// What the client said its version is that called last, and where such calls are counted.
@@ -150,6 +152,7 @@ impl Desk {
             lists: VecDeque::new(),
             lists_wake: Rc::new(Notify::new()),
             answered_bytes: 0,
+            list_bytes: 0,
             batch: Vec::new(),
             drained: Vec::new(),
         }
