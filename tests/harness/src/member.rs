@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::Binaries;
+use crate::{Binaries, free_port};
 
 /// How a member is started, beside its names and ports.
 #[derive(Clone, Debug, Default)]
@@ -32,21 +31,6 @@ pub struct Member {
 
 /// Longest wait for a member to serve.
 const START_LIMIT: Duration = Duration::from_secs(30);
-
-static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
-
-/// A port of loopback that nobody listens on. Processes of one test run start at different places, so that tests
-/// that run side by side do not meet.
-pub fn free_port() -> u16 {
-    let start = 20_000 + (std::process::id() % 400) as u16 * 100;
-    loop {
-        let port = start + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % 4_000;
-        let port = if port >= 20_000 { port } else { port + 20_000 };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 impl Member {
     /// Starts a member on `data_dir` and waits until it serves.
