@@ -442,10 +442,10 @@ impl Lane {
         let value = schema::storage_version_value(target);
         let key = Bytes::from_static(schema::STORAGE_VERSION);
         let store = self.applier.store_mut();
-        if store.side(Bucket::Meta, &key) == value {
+        let stored = store.side(Bucket::Meta, &key);
+        if stored == value {
             return;
         }
-        let stored = store.side(Bucket::Meta, &key);
         let stored = stored.map_or_else(|| "3.5.0".to_string(), |text| String::from_utf8_lossy(&text).into_owned());
         self.shared.logger.info(
             "cluster version differs from storage version.",
@@ -477,24 +477,12 @@ impl Lane {
         }
         for (network, outgoing) in self.shared.networks.iter().zip(&mut self.outgoing) {
             let mut mail = Vec::new();
-            if !outgoing.slow.is_empty() {
-                mail.push(Mail::Slow(std::mem::take(&mut outgoing.slow)));
-            }
-            if !outgoing.replies.is_empty() {
-                mail.push(Mail::Replies(std::mem::take(&mut outgoing.replies)));
-            }
-            if !outgoing.read_ready.is_empty() {
-                mail.push(Mail::ReadReady(std::mem::take(&mut outgoing.read_ready)));
-            }
-            if !outgoing.renewed.is_empty() {
-                mail.push(Mail::Renewed(std::mem::take(&mut outgoing.renewed)));
-            }
-            if !outgoing.lease_times.is_empty() {
-                mail.push(Mail::LeaseTimes(std::mem::take(&mut outgoing.lease_times)));
-            }
-            if !outgoing.refused.is_empty() {
-                mail.push(Mail::Refused(std::mem::take(&mut outgoing.refused)));
-            }
+            post(&mut mail, &mut outgoing.slow, Mail::Slow);
+            post(&mut mail, &mut outgoing.replies, Mail::Replies);
+            post(&mut mail, &mut outgoing.read_ready, Mail::ReadReady);
+            post(&mut mail, &mut outgoing.renewed, Mail::Renewed);
+            post(&mut mail, &mut outgoing.lease_times, Mail::LeaseTimes);
+            post(&mut mail, &mut outgoing.refused, Mail::Refused);
             network.push_all(&mut mail);
         }
     }
@@ -539,5 +527,12 @@ impl Lane {
                 }
             }
         }
+    }
+}
+
+/// Puts the rows, if there are some, into the mail as one piece.
+fn post<T>(mail: &mut Vec<Mail>, rows: &mut Vec<T>, piece: fn(Vec<T>) -> Mail) {
+    if !rows.is_empty() {
+        mail.push(piece(std::mem::take(rows)));
     }
 }

@@ -99,7 +99,7 @@ impl Meter {
         let arrived = self.arrived(applied.index).filter(|_| applied.is_own);
         let whole = arrived.map(|arrived| now.saturating_duration_since(arrived));
         let lane = &shared.metrics.lane;
-        lane.applied(applied.envelope.field, success, took, whole, true);
+        lane.applied(applied.envelope.field, success, took, whole);
         match applied.result {
             Ok(Reply::LeaseGrant { ttl, .. }) => {
                 lane.lease_granted.bump(1);

@@ -245,11 +245,12 @@ impl Lane {
     }
 
     /// A request of the log was applied; `whole` is the time since it was asked for, if that was here.
-    pub(crate) fn applied(&self, field: u32, success: bool, took: Duration, whole: Option<Duration>, answered: bool) {
+    pub(crate) fn applied(&self, field: u32, success: bool, took: Duration, whole: Option<Duration>) {
         let Ok(row) = POLICIES.binary_search_by_key(&field, |policy| policy.field) else { return };
         of(&self.apply[row], success).observe_own(took);
         if let Some(whole) = whole {
-            of(&self.requests[row], answered).observe_own(whole);
+            // An error of apply is an answer, too.
+            of(&self.requests[row], true).observe_own(whole);
         }
     }
 }

@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_of_descriptors_is_read() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max processes             95611                95611                processes \n\
+                    Max open files            1024                 524288               files     \n";
+        assert_eq!(soft_limit(text, "Max open files"), Some(1024.0));
+        assert_eq!(soft_limit("Max open files            unlimited", "Max open files"), Some(u64::MAX as f64));
+        assert_eq!(soft_limit("", "Max open files"), None);
+    }
+
+    #[test]
     fn this_process_has_everything() {
         let now = Process::read();
         assert!(now.resident_bytes.is_some_and(|bytes| bytes > 0.0) && now.open_files.is_some_and(|n| n >= 3.0));

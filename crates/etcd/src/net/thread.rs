@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::http;
 use crate::member::handle::{Mail, Shared};
+use crate::metrics::file_limit;
 use crate::net::client::{Client, State};
 use crate::net::io::Stream;
 use crate::net::listen::Listener;
@@ -36,9 +37,11 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// Connections that each network thread may hold: without a descriptor for its next segment the log would end the
 /// process, so that clients must not be able to take them all. With too few to begin with the process ends here.
 fn connections_max(shared: &Shared) -> usize {
-    // Where there is no such file, accepting fails when there are no descriptors.
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let Some(limit) = soft_limit(&limits, "Max open files") else { return usize::MAX };
+    let limit = match usize::try_from(file_limit()) {
+        // Where the system does not say, accepting fails when there are no descriptors.
+        Ok(0) | Err(_) => return usize::MAX,
+        Ok(limit) => limit,
+    };
     if limit <= DESCRIPTORS_RESERVED {
         shared.logger.fatal(
             "file descriptor limit of etcd process is too low; please set higher",
@@ -46,10 +49,6 @@ fn connections_max(shared: &Shared) -> usize {
         );
     }
     ((limit - DESCRIPTORS_RESERVED) / shared.networks.len().max(1)).max(1)
-}
-
-fn soft_limit(limits: &str, name: &str) -> Option<usize> {
-    limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
 /// A connection that counts while it lives.
@@ -493,17 +492,7 @@ async fn first_bytes(stream: &Stream, serves: Serves) -> Option<(grpc::Preface, 
 
 #[cfg(test)]
 mod tests {
-    use super::{is_http1, soft_limit};
-
-    #[test]
-    fn the_limit_of_descriptors_is_read() {
-        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                    Max processes             95611                95611                processes \n\
-                    Max open files            1024                 524288               files     \n";
-        assert_eq!(soft_limit(text, "Max open files"), Some(1024));
-        assert_eq!(soft_limit("Max open files            unlimited", "Max open files"), None);
-        assert_eq!(soft_limit("", "Max open files"), None);
-    }
+    use super::is_http1;
 
     #[test]
     fn only_a_request_line_is_http1() {

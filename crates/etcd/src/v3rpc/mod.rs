@@ -419,9 +419,7 @@ impl Handler<'_> {
 
     /// Puts a request into the turn's batch.
     fn propose(&mut self, call: u32, field: u32, body: Bytes) -> Result<(), Status> {
-        // Tag, length and header around the body are less than this.
-        const ENVELOPE_BYTES: usize = 64;
-        if body.len() + ENVELOPE_BYTES > self.desk.shared.config.max_request_bytes as usize + ENVELOPE_BYTES {
+        if body.len() > self.desk.shared.config.max_request_bytes as usize {
             return Err(ErrorCode::RequestTooLarge.into());
         }
         let reply_to = Some(self.reply_to(call));
