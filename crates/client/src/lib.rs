@@ -54,6 +54,18 @@ pub fn prefix_range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     if prefix.is_empty() { (vec![0], vec![0]) } else { (prefix.to_vec(), prefix_end(prefix)) }
 }
 
+/// Key and range end of what a command names: a prefix, everything from a key on, a range, or one key.
+#[must_use]
+pub fn key_range(key: &[u8], end: Option<&Vec<u8>>, prefix: bool, from_key: bool) -> (Vec<u8>, Vec<u8>) {
+    match end {
+        _ if prefix => prefix_range(key),
+        _ if from_key && key.is_empty() => (vec![0], vec![0]),
+        _ if from_key => (key.to_vec(), vec![0]),
+        Some(end) => (key.to_vec(), end.clone()),
+        None => (key.to_vec(), Vec::new()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +76,17 @@ mod tests {
         assert_eq!(prefix_end(b"a\xff"), b"b");
         assert_eq!(prefix_end(b"\xff\xff"), b"\0");
         assert_eq!(prefix_range(b""), (vec![0], vec![0]));
+    }
+
+    #[test]
+    fn ranges_that_commands_name() {
+        let range = |key: &str, end: Option<&Vec<u8>>, prefix, from_key| key_range(key.as_bytes(), end, prefix, from_key);
+        let end = b"z".to_vec();
+        assert_eq!(range("a", None, false, false), (b"a".to_vec(), Vec::new()));
+        assert_eq!(range("a", Some(&end), false, false), (b"a".to_vec(), end));
+        assert_eq!(range("a", None, true, false), (b"a".to_vec(), b"b".to_vec()));
+        assert_eq!(range("a", None, false, true), (b"a".to_vec(), vec![0]));
+        assert_eq!(range("", None, false, true), (vec![0], vec![0]));
+        assert_eq!(range("", None, false, false), (Vec::new(), Vec::new()));
     }
 }

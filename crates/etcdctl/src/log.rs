@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::{Field, LogLine};
 use etcdutl::cli;
 use etcdutl::json::{self, Writer};
+use etcdutl::text;
 
 /// Prints a line of the client.
 pub(crate) fn client_line(line: &LogLine) {
@@ -39,28 +40,7 @@ fn now() -> String {
 
 /// A time in UTC with microseconds.
 fn stamp(since: Duration) -> String {
-    let seconds = since.as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_micros()
-    )
-}
-
-/// The date that many days after 1970-01-01. Years are counted from March, so that the leap day comes last.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    format!("{}.{:06}Z", text::date_and_time(since.as_secs()), since.subsec_micros())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Text between quotes as Go writes and reads it.
+//! Text as Go writes and reads it: between quotes, and times in log lines.
 
 use std::fmt::Write;
 
@@ -128,6 +128,23 @@ fn unquote_escaped(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
             byte => plain.push(byte),
         }
     }
+}
+
+/// `2006-01-02T15:04:05` in UTC, so many seconds after 1970: what stands in log lines.
+#[must_use]
+pub fn date_and_time(unix_seconds: u64) -> String {
+    let seconds = i64::try_from(unix_seconds).unwrap_or_default();
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (date, clock) = (at.date(), at.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second()
+    )
 }
 
 #[cfg(test)]

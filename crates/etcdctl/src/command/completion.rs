@@ -1,6 +1,6 @@
 //! `completion`.
 
-use etcdutl::cli::{Command, Exit, completion_script, out};
+use etcdutl::cli::{Command, print_completion};
 
 pub(super) static COMMAND: Command = Command {
     name: "completion",
@@ -23,12 +23,6 @@ For every session, write the script to where the shell looks for such:
   PowerShell:  a file that the profile sources",
     group: super::UTILITY,
     choices: &["bash", "zsh", "fish", "powershell"],
-    run: Some(|invocation| {
-        let shell = invocation.argument(0).unwrap_or_default();
-        match completion_script(invocation.tool, &shell) {
-            Some(script) => out(script),
-            None => Err(Exit::error(format!("no script for {shell}"))),
-        }
-    }),
+    run: Some(print_completion),
     ..Command::EMPTY
 };

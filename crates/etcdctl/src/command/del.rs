@@ -65,12 +65,6 @@ pub(super) fn request(invocation: &Invocation) -> Result<DeleteRangeRequest, Exi
         ));
         std::thread::sleep(GRACE);
     }
-    let (key, range_end) = match range_end {
-        _ if prefix => client::prefix_range(first),
-        _ if from_key && first.is_empty() => (vec![0], vec![0]),
-        _ if from_key => (first.clone(), vec![0]),
-        Some(end) => (first.clone(), end.clone()),
-        None => (first.clone(), Vec::new()),
-    };
+    let (key, range_end) = client::key_range(first, range_end, prefix, from_key);
     Ok(DeleteRangeRequest { key: key.into(), range_end: range_end.into(), prev_kv: invocation.switch("prev-kv") })
 }

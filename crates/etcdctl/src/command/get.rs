@@ -109,13 +109,7 @@ pub(super) fn request(invocation: &Invocation) -> Result<RangeRequest, Exit> {
         return Err(Exit::arguments(text));
     }
     let (sort_order, sort_target) = sort(invocation.text("order"), invocation.text("sort-by"))?;
-    let (key, range_end) = match range_end {
-        _ if prefix => client::prefix_range(first),
-        _ if from_key && first.is_empty() => (vec![0], vec![0]),
-        _ if from_key => (first.clone(), vec![0]),
-        Some(end) => (first.clone(), end.clone()),
-        None => (first.clone(), Vec::new()),
-    };
+    let (key, range_end) = client::key_range(first, range_end, prefix, from_key);
     let revisions = |kind: &str, shown: &str| {
         let (min, max) = (invocation.int(&format!("min-{kind}-rev")), invocation.int(&format!("max-{kind}-rev")));
         if max > 0 && min > max {

@@ -115,17 +115,11 @@ fn range(invocation: &Invocation, at: usize) -> Result<(Vec<u8>, Vec<u8>), Exit>
     if prefix && from_key {
         return Err(Exit::arguments("--from-key and --prefix flags are mutually exclusive"));
     }
-    match end {
-        Some(_) if prefix || from_key => {
-            let flag = if prefix { "--prefix" } else { "--from-key" };
-            Err(Exit::arguments(format!("unexpected endkey argument with {flag} flag")))
-        }
-        Some(end) => Ok((key.clone(), end.clone())),
-        None if prefix => Ok(client::prefix_range(key)),
-        None if from_key && key.is_empty() => Ok((vec![0], vec![0])),
-        None if from_key => Ok((key.clone(), vec![0])),
-        None => Ok((key.clone(), Vec::new())),
+    if end.is_some() && (prefix || from_key) {
+        let flag = if prefix { "--prefix" } else { "--from-key" };
+        return Err(Exit::arguments(format!("unexpected endkey argument with {flag} flag")));
     }
+    Ok(client::key_range(key, end, prefix, from_key))
 }
 
 fn grant(invocation: &Invocation) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Command, Flag, Tool};
+use super::{Command, Exit, Flag, Invocation, Outcome, Tool, out};
 
 /// One place in the tree: the path below the root, and what may come there.
 struct Place {
@@ -35,9 +35,17 @@ fn collect(command: &Command, path: &mut Vec<&'static str>, above: &mut Vec<Flag
     above.truncate(depth);
 }
 
+/// The command `completion` of either tool: prints the script for the shell that its argument names.
+pub fn print_completion(invocation: &Invocation) -> Outcome {
+    let shell = invocation.argument(0).unwrap_or_default();
+    match script(invocation.tool, &shell) {
+        Some(script) => out(script),
+        None => Err(Exit::error(format!("no script for {shell}"))),
+    }
+}
+
 /// The script for `bash`, `zsh`, `fish` or `powershell`; `None` for any other shell.
-#[must_use]
-pub fn completion_script(tool: &Tool, shell: &str) -> Option<String> {
+fn script(tool: &Tool, shell: &str) -> Option<String> {
     let name = tool.root.name;
     match shell {
         "bash" => Some(bash(name, &places(tool))),

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 
-pub use completion::completion_script;
+pub use completion::print_completion;
 pub use flag::{Flag, Kind, parse_duration, parse_int, parse_uint};
 pub use help::{command_help, flag_lines, usage};
 pub use parse::{Invocation, Misuse, Parsed, parse_flags};
