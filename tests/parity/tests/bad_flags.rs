@@ -58,10 +58,9 @@ fn end(program: &Path, words: &[String]) -> End {
         .expect("the program starts");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let first = text.lines().next().filter(|line| !line.starts_with('{')).unwrap_or_default().to_string();
-    let said = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|line| line.get("error").is_some());
+    let mut said = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|line| line.get("error").is_some());
     let why = said
-        .filter(|line| line["level"] == "fatal" || line["msg"] == "failed to verify flags")
-        .next_back()
+        .rfind(|line| line["level"] == "fatal" || line["msg"] == "failed to verify flags")
         .map(|line| format!("{} {}: {}", line["level"], line["msg"], line["error"]))
         .unwrap_or_default();
     End { code: output.status.code().unwrap_or(-1), first, why }
