@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use api::Status;
 use api::ids::RequestIds;
+use api::raftpb;
 use arc_swap::ArcSwap;
 use etcdserver::apply::reply::Reply;
 use etcdserver::effect::{LeaseQuestion, LeaseTimes, Proposal, Renewal, ReplyTo, RoleChange};
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::v3rpc::Done;
 
 /// What may be said to the member thread.
+#[expect(clippy::large_enum_variant, reason = "messages of peers are what there are most of; inputs are moved once")]
 pub(crate) enum MemberInput {
     /// Requests for the log, one batch per turn of a network thread, and when it left.
     Propose(Vec<Proposal>, Instant),
@@ -42,7 +44,27 @@ pub(crate) enum MemberInput {
     CommitNow(oneshot::Sender<bolt::View>),
     /// The commit thread had no room for a batch.
     NoSpace,
-    /// Hand leadership to a member.
+    /// A message of a peer of the same cluster.
+    Peer(raftpb::Message),
+    /// A snapshot of the leader, whose database is saved as `<index>.snap.db`.
+    ReceivedSnapshot(raftpb::Message),
+    /// A snapshot has been sent, or not.
+    SnapshotDone {
+        /// Receiver.
+        to: u64,
+        /// Whether it arrived.
+        ok: bool,
+    },
+    /// A peer could not be reached.
+    Unreachable(u64),
+    /// A change of the members, checked against the published ones.
+    ConfChange {
+        /// Who waits.
+        reply_to: Option<ReplyTo>,
+        /// The change; its id is filled in later.
+        change: raftpb::ConfChange,
+    },
+    /// Hand leadership to a member; 0 leaves the choice to raft.
     TransferLeader(u64),
     /// Stop: everything acknowledged is durable, what waits is told.
     Stop,

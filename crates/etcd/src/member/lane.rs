@@ -217,6 +217,12 @@ impl Lane {
             MemberInput::Committed(committed) => self.committed(committed),
             MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
             MemberInput::NoSpace => self.no_space(),
+            MemberInput::Peer(message) | MemberInput::ReceivedSnapshot(message) => {
+                self.step(RaftInput::Message(message));
+            }
+            MemberInput::SnapshotDone { to, ok } => self.step(RaftInput::SnapshotDone { to, ok }),
+            MemberInput::Unreachable(id) => self.step(RaftInput::Unreachable(id)),
+            MemberInput::ConfChange { reply_to, change } => self.step(RaftInput::ConfChange { reply_to, change }),
             MemberInput::TransferLeader(to) => self.step(RaftInput::TransferLeader { to }),
             MemberInput::Stop => self.stopping = true,
         }
