@@ -15,6 +15,7 @@ pub mod auth;
 pub mod bootstrap;
 pub mod config;
 pub mod effect;
+pub mod install;
 pub mod lease;
 pub mod limits;
 pub mod membership;
