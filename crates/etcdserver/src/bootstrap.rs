@@ -12,7 +12,9 @@
 //!    at that index give.
 //! 5. A directory that cannot be trusted is refused with a sentence that says why; nothing is guessed.
 
+mod alone;
 mod founding;
+mod joining;
 mod reconcile;
 
 use std::fmt;
@@ -31,6 +33,7 @@ use prost::Message;
 use wal::{Replay, Wal};
 
 pub use founding::{Founding, check_founding};
+pub use joining::{Existing, check_joining};
 
 use crate::apply::request::Envelope;
 use crate::config::Config;
@@ -83,6 +86,8 @@ pub struct Report {
     pub reconciled: usize,
     /// Files of interrupted work that were removed.
     pub cleaned: Vec<String>,
+    /// Uncommitted entries that were cut off, because the member goes on alone.
+    pub cut_entries: usize,
     /// Things that an operator should know.
     pub warnings: Vec<String>,
 }
@@ -167,8 +172,6 @@ pub enum Error {
         /// What the cluster has agreed on.
         cluster: Minor,
     },
-    /// Something that this release does not do yet.
-    NotYet(&'static str),
 }
 
 impl fmt::Display for Error {
@@ -213,7 +216,6 @@ impl fmt::Display for Error {
                 "invalid downgrade; server version is lower than determined cluster version: server {server}, \
                  cluster {cluster}"
             ),
-            Error::NotYet(what) => write!(f, "{what} is not supported by this release yet"),
         }
     }
 }
@@ -267,14 +269,14 @@ pub fn bootstrap(
 
 /// A member that was not here before.
 pub fn create(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -> Result<Recovered, Error> {
-    refuse_later_capabilities(config)?;
-    if config.discovery {
-        return Err(Error::NotYet("discovery"));
-    }
-    if !config.new_cluster {
-        return Err(Error::NotYet("joining an existing cluster (--initial-cluster-state=existing)"));
-    }
-    let founding = check_founding(config)?;
+    let founding = match &config.joining {
+        Some(joining) => joining.clone(),
+        None if config.new_cluster => check_founding(config)?,
+        None => {
+            let text = "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs";
+            return Err(Error::Founding(text.to_owned()));
+        }
+    };
     let cleaned = prepare_directories(&**disk, config)?;
     let db = Db::open(disk, &config.db_path(), options.db.clone())?;
     let (store, restored) = Store::restore(db.reader().view())?;
@@ -287,7 +289,9 @@ pub fn create(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -
     }
     let metadata = founding.metadata();
     let mut wal = Wal::create_with(disk, &config.wal_path(), &metadata.encode_to_vec(), options.wal)?;
-    let (entries, hard_state) = founding.write(&mut wal)?;
+    // Who joins has nothing but its name: all it will ever hold comes from the leader.
+    let (entries, hard_state) =
+        if config.joining.is_some() { <_>::default() } else { founding.write(&mut wal)? };
     let start = Start {
         id: founding.local_id,
         entries,
@@ -310,7 +314,6 @@ pub fn create(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -
 
 /// A member that was here before.
 pub fn recover(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -> Result<Recovered, Error> {
-    refuse_later_capabilities(config)?;
     let cleaned = prepare_directories(&**disk, config)?;
     let mut report = Report { cleaned, ..Report::default() };
     if config.discovery {
@@ -348,16 +351,13 @@ pub fn recover(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) 
         }
     }
     check_cluster_version(config.version, &cluster)?;
+    if config.force_new_cluster {
+        let at = (from.index(), restored.consistent_index);
+        report.cut_entries = alone::stand_alone(&mut wal, &mut replay, &cluster, at)?;
+    }
     let start = start_of(&store, &cluster, &from, replay, restored.consistent_index)?;
     report.commit_index = start.hard_state.commit().max(start.applied);
     Ok(Recovered { wal, db, store, attachments: restored.attachments, cluster, start, report })
-}
-
-fn refuse_later_capabilities(config: &Config) -> Result<(), Error> {
-    if config.force_new_cluster {
-        return Err(Error::NotYet("starting alone with the data of a cluster (--force-new-cluster)"));
-    }
-    Ok(())
 }
 
 /// Makes sure that the directories are there, are a member's, and hold nothing of interrupted work.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::version::{SERVER, Version};
 
+use crate::bootstrap::Founding;
 use crate::limits;
 use crate::now::{MILLISECOND, SECOND};
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// Whether a member without a log founds a cluster; otherwise it joins one.
     pub new_cluster: bool,
+    /// The running cluster that a member without a log joins, and which of its members it is.
+    pub joining: Option<Founding>,
     /// Whether to start alone with what is in the log.
     pub force_new_cluster: bool,
     /// Whether the initial members come from a discovery service.
@@ -71,6 +74,7 @@ impl Default for Config {
             initial_cluster: vec![("default".to_owned(), vec!["http://localhost:2380".to_owned()])],
             initial_cluster_token: "etcd-cluster".to_owned(),
             new_cluster: true,
+            joining: None,
             force_new_cluster: false,
             discovery: false,
             advertise_peer_urls: vec!["http://localhost:2380".to_owned()],

@@ -24,8 +24,9 @@ pub struct Founding {
     pub members: Vec<Member>,
 }
 
-/// Checks the settings of a founder. Texts are etcd's.
-pub fn check_founding(config: &Config) -> Result<Founding, Error> {
+/// The members of the settings by name, each with its URLs sorted: this member is among them, and no URL is there
+/// twice.
+pub(super) fn by_name(config: &Config) -> Result<BTreeMap<&str, Vec<String>>, Error> {
     let mut by_name: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, urls) in &config.initial_cluster {
         by_name.entry(name).or_default().extend(urls.iter().cloned());
@@ -36,17 +37,24 @@ pub fn check_founding(config: &Config) -> Result<Founding, Error> {
     if by_name.is_empty() {
         return Err(Error::Founding("initial cluster unset and no discovery endpoints found".to_owned()));
     }
-    let Some(own) = by_name.get(config.name.as_str()) else {
+    if !by_name.contains_key(config.name.as_str()) {
         let name = &config.name;
         return Err(Error::Founding(format!(
             "couldn't find local name \"{name}\" in the initial cluster configuration"
         )));
-    };
+    }
     let mut all: Vec<&String> = by_name.values().flatten().collect();
     all.sort();
     if all.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::Founding(format!("initial cluster {} has duplicate url", show(&by_name))));
     }
+    Ok(by_name)
+}
+
+/// Checks the settings of a founder. Texts are etcd's.
+pub fn check_founding(config: &Config) -> Result<Founding, Error> {
+    let by_name = by_name(config)?;
+    let own = &by_name[config.name.as_str()];
     check_advertised(config, own)?;
     let token = &config.initial_cluster_token;
     let mut members: Vec<Member> =
@@ -132,7 +140,7 @@ impl Founding {
     }
 }
 
-fn encode(entry: &raftpb::Entry) -> EncodedEntry {
+pub(super) fn encode(entry: &raftpb::Entry) -> EncodedEntry {
     let mut bytes = BytesMut::with_capacity(entry.encoded_len());
     entry.encode(&mut bytes).expect("a buffer that grows has room");
     EncodedEntry { index: entry.index(), term: entry.term(), bytes: Bytes::from(bytes) }

@@ -9,6 +9,7 @@ use disk::{Disk, OpenMode};
 
 use self::machine::{Broken, Machine, config, options, unpack};
 use super::*;
+use crate::membership::Member;
 use crate::raft::Role;
 
 mod machine;
@@ -105,13 +106,28 @@ fn b1_to_b4_founders_whose_settings_disagree() {
         check(Config { initial_cluster: vec![], ..named("a") }),
         "initial cluster unset and no discovery endpoints found"
     );
-    for later in [
-        Config { new_cluster: false, ..named("a") },
-        Config { force_new_cluster: true, ..named("a") },
-        Config { discovery: true, ..named("a") },
-    ] {
-        assert!(check(later).ends_with("is not supported by this release yet"));
-    }
+    assert_eq!(
+        check(Config { new_cluster: false, ..named("a") }),
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"
+    );
+}
+
+#[test]
+fn who_joins_has_an_empty_log_and_waits() {
+    let joining = Founding {
+        local_id: 7,
+        cluster_id: 9,
+        members: vec![Member { id: 7, ..Member::default() }, Member { id: 8, ..Member::default() }],
+    };
+    let disk = MemDisk::new();
+    let joiner = Config { new_cluster: false, joining: Some(joining), ..named("a") };
+    let machine = start(&disk, &joiner);
+    assert_eq!((machine.report.member_id, machine.report.cluster_id), (7, 9));
+    let status = machine.node.status();
+    assert_eq!((status.last_index, status.committed, status.voters.len(), status.term), (0, 0, 0, 0));
+    let again = Machine::start(&disk.snapshot_after_kill(), &Config { joining: None, ..joiner }, 1).unwrap();
+    assert_eq!((again.report.member_id, again.report.cluster_id), (7, 9));
+    assert_eq!(again.node.status().last_index, 0);
 }
 
 #[test]
@@ -255,6 +271,34 @@ fn b23_a_directory_of_force_new_cluster_has_one_member_left() {
     assert_eq!(machine.node.status().voters, [machine.report.member_id]);
     assert_eq!(machine.node.status().role, Role::Leader);
     assert!(machine.applier.cluster().removed().len() >= 2, "the others can never come back");
+}
+
+#[test]
+fn b23_a_member_of_a_lost_cluster_goes_on_alone() {
+    let three = (0..3).map(|i| (format!("m{i}"), vec![format!("http://127.0.0.1:{}", 13402 + i)])).collect();
+    let config = Config {
+        name: "m1".to_owned(),
+        initial_cluster: three,
+        advertise_peer_urls: vec!["http://127.0.0.1:13403".to_owned()],
+        ..config()
+    };
+    let disk = MemDisk::new();
+    let before = start(&disk, &config);
+    assert_eq!(before.node.status().leader, 0, "two of three are missing");
+    let disk = disk.snapshot_after_kill();
+    let alone = start(&disk, &Config { force_new_cluster: true, ..config.clone() });
+    assert_eq!(alone.report.member_id, before.report.member_id);
+    assert_eq!(alone.report.cluster_id, before.report.cluster_id);
+    assert_eq!(alone.node.status().voters, [before.report.member_id]);
+    assert_eq!(alone.node.status().role, Role::Leader);
+    assert_eq!(alone.applier.cluster().removed().len(), 2);
+    assert_eq!(alone.applier.cluster().members().len(), 1);
+    // The flag may be left where it is, and need not be.
+    let disk = disk.snapshot_after_kill();
+    let again = start(&disk, &Config { force_new_cluster: true, ..config.clone() });
+    assert_eq!(again.node.status().role, Role::Leader);
+    let again = start(&disk.snapshot_after_kill(), &config);
+    assert_eq!(again.node.status().role, Role::Leader);
 }
 
 #[test]
