@@ -320,6 +320,12 @@ impl Wal {
         self.or_fail(self.tail().file.sync_data())
     }
 
+    /// Whether the present segment has reached its size, so that [`Wal::cut_if_full`] would go over to the next.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.offset >= self.options.segment_bytes
+    }
+
     /// Goes over to the next segment if the present one is full; `true` if it did. Without room for another, the
     /// present one grows on, and the next call tries again.
     ///
@@ -327,7 +333,7 @@ impl Wal {
     /// The log is dead.
     pub fn cut_if_full(&mut self) -> Result<bool> {
         self.check_alive()?;
-        if self.offset < self.options.segment_bytes {
+        if !self.is_full() {
             return Ok(false);
         }
         match self.cut_or_fail() {

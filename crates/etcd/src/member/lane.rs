@@ -337,7 +337,7 @@ impl Lane {
         }
         if self.log.is_idle() && self.shared.member.is_empty() {
             let ready = append.ready;
-            self.log.append(&self.shared, &append);
+            self.log.append(&self.shared, std::slice::from_ref(&append));
             self.step(RaftInput::Persisted { ready });
         } else {
             self.log.push(log::Job::Append(append));

@@ -31,6 +31,24 @@ const SLOW_SYNC: Duration = Duration::from_secs(1);
 /// How long to wait before a batch or a snapshot that found no room is tried again.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
 
+/// Bytes after which a run of batches is synced although more of them wait: a sync of what a disk writes in a few
+/// milliseconds, so that the first batches do not wait for the last ones.
+const RUN_BYTES_MAX: u64 = 4 << 20;
+
+/// What a run of batches wrote.
+#[derive(Default)]
+struct RunWritten {
+    bytes: u64,
+    needs_sync: bool,
+}
+
+impl RunWritten {
+    fn add(&mut self, batch: &wal::Written, append: &Append) {
+        self.bytes += batch.bytes;
+        self.needs_sync |= batch.needs_sync || append.must_sync;
+    }
+}
+
 /// A snapshot that found no room, and when to try it again.
 struct Postponed {
     local: Box<LocalSnapshot>,
@@ -68,26 +86,33 @@ impl Lane {
         self.jobs.push(job);
     }
 
-    /// Writes a batch on the calling thread, which is the member's only while [`Lane::is_idle`]. Without room it is
-    /// tried again until there is some. Any other failure ends the process: what a failed write or sync left on disk
-    /// cannot be known.
-    pub(crate) fn append(&self, shared: &Shared, append: &Append) {
+    /// Writes batches and makes them durable with one sync, on the calling thread, which is the member's only while
+    /// [`Lane::is_idle`]. Returns how many are done, the first at least: a run ends early at its limit in bytes, at the
+    /// end of a segment, and before a batch that finds no room, so that those before it need not wait for that.
+    ///
+    /// A first batch without room is tried again until there is some. Any other failure ends the process: what a failed
+    /// write or sync left on disk cannot be known.
+    pub(crate) fn append(&self, shared: &Shared, batches: &[Append]) -> usize {
         let mut wal = self.wal.lock();
+        let mut written = RunWritten::default();
+        let mut done = 0;
         let start = Instant::now();
-        let written = loop {
+        for append in batches {
             match wal.write(&append.entries, append.hard_state.as_ref()) {
-                Ok(written) => break written,
-                Err(wal::Error::NoSpace(_)) if !shared.stops() => {
-                    shared.member.push(MemberInput::NoSpace);
-                    std::thread::sleep(NO_SPACE_RETRY);
-                }
+                Ok(batch) => written.add(&batch, append),
+                Err(wal::Error::NoSpace(_)) if done > 0 => break,
+                Err(wal::Error::NoSpace(_)) => written.add(&wait_for_room(shared, &mut wal, append), append),
                 Err(error) => fail(shared, &error),
             }
-        };
+            done += 1;
+            if written.bytes >= RUN_BYTES_MAX || wal.is_full() {
+                break;
+            }
+        }
         let written_at = Instant::now();
         shared.metrics.wal_write.observe(written_at - start);
         shared.metrics.wal_write_bytes.add(written.bytes);
-        if written.needs_sync || append.must_sync {
+        if written.needs_sync {
             if let Err(error) = wal.sync() {
                 fail(shared, &error);
             }
@@ -98,6 +123,11 @@ impl Lane {
                 shared.logger.warn("slow fdatasync", &fields);
             }
         }
+        self.cut_if_full(shared, &mut wal);
+        done
+    }
+
+    fn cut_if_full(&self, shared: &Shared, wal: &mut wal::Wal) {
         match wal.cut_if_full() {
             Ok(true) => {
                 let name = wal.segments().last().map(|name| name.to_string()).unwrap_or_default();
@@ -115,17 +145,22 @@ impl Lane {
     /// Runs the log thread until it is told to stop.
     pub(crate) fn run(&self, shared: &Arc<Shared>) {
         let mut jobs = Vec::new();
+        let mut run = Vec::new();
         let mut postponed: Option<Postponed> = None;
         loop {
             match &postponed {
                 Some(snapshot) => self.jobs.take_until(snapshot.due, &mut jobs),
                 None => self.jobs.take_any(&mut jobs),
             }
-            for job in jobs.drain(..) {
+            let mut rest = jobs.drain(..).peekable();
+            while let Some(job) = rest.next() {
                 match job {
                     Job::Append(append) => {
-                        self.append(shared, &append);
-                        self.done(shared, Some(MemberInput::Persisted(append.ready)));
+                        run.push(append);
+                        while let Some(Job::Append(append)) = rest.next_if(|job| matches!(job, Job::Append(_))) {
+                            run.push(append);
+                        }
+                        self.append_run(shared, &mut run);
                     }
                     Job::Snapshot(local) => {
                         postponed = self.snapshot(shared, local);
@@ -141,6 +176,18 @@ impl Lane {
             if let Some(snapshot) = postponed.take_if(|snapshot| snapshot.due <= Instant::now()) {
                 postponed = self.snapshot(shared, snapshot.local);
             }
+        }
+    }
+
+    /// Writes batches that gathered while the one before them was synced: they share one sync, and one report, since a
+    /// report covers all before it.
+    fn append_run(&self, shared: &Shared, run: &mut Vec<Append>) {
+        while !run.is_empty() {
+            let done = self.append(shared, run);
+            let ready = run[done - 1].ready;
+            run.drain(..done);
+            self.under_way.fetch_sub(done as u64 - 1, Ordering::AcqRel);
+            self.done(shared, Some(MemberInput::Persisted(ready)));
         }
     }
 
@@ -195,6 +242,19 @@ impl Lane {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Tries a batch that found no room until there is some, or the process is told to stop.
+fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append) -> wal::Written {
+    loop {
+        shared.member.push(MemberInput::NoSpace);
+        std::thread::sleep(NO_SPACE_RETRY);
+        match wal.write(&append.entries, append.hard_state.as_ref()) {
+            Ok(written) => return written,
+            Err(wal::Error::NoSpace(_)) if !shared.stops() => {}
+            Err(error) => fail(shared, &error),
         }
     }
 }
