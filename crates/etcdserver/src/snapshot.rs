@@ -68,11 +68,23 @@ pub fn save(
     Ok(())
 }
 
+/// Steps 2 and 3 for a snapshot that the leader sent: its database lies complete under its preliminary name.
+pub fn save_received(
+    disk: &dyn Disk,
+    snap_dir: &Path,
+    wal: &mut Wal,
+    snapshot: &raftpb::Snapshot,
+) -> Result<(), wal::Error> {
+    wal::snap::save(disk, snap_dir, snapshot)?;
+    wal.save_snapshot(&record(snapshot))?;
+    wal.release_to(record(snapshot).index());
+    Ok(())
+}
+
 /// Carries out an [`Append`]: a received snapshot first, then entries and hard state, then one sync if asked for.
 pub fn append(disk: &dyn Disk, snap_dir: &Path, wal: &mut Wal, append: &Append) -> Result<(), wal::Error> {
     if let Some(snapshot) = &append.snapshot {
-        wal::snap::save(disk, snap_dir, snapshot)?;
-        wal.save_snapshot(&record(snapshot))?;
+        save_received(disk, snap_dir, wal, snapshot)?;
     }
     wal.append(&append.entries, append.hard_state.as_ref(), append.must_sync)
 }

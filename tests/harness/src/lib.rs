@@ -5,18 +5,20 @@
 //!
 //! What it must not know: any etcd type. It sees what a user sees: files, ports, text.
 //!
-//! Reading order: `binaries.rs`, `member.rs`, `ports.rs`, `network.rs`, `tool.rs`.
+//! Reading order: `binaries.rs`, `member.rs`, `cluster.rs` (several members), `ports.rs`, `network.rs`, `tool.rs`.
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
 mod binaries;
+mod cluster;
 mod member;
 mod network;
 mod ports;
 mod tool;
 
 pub use binaries::{Binaries, go_release, ours};
+pub use cluster::Cluster;
 pub use member::{Member, Options};
 pub use network::with_default_ports;
 pub use ports::free_port;

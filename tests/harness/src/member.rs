@@ -44,7 +44,14 @@ impl Member {
 
     /// Starts a member without waiting for it: for those that are expected to fail.
     pub fn spawn(binaries: &Binaries, data_dir: &Path, options: Options) -> Member {
-        let mut member = Member {
+        let mut member = Member::place(binaries, data_dir, options);
+        member.launch();
+        member
+    }
+
+    /// A member with its directory and ports, whose process does not run yet.
+    pub fn place(binaries: &Binaries, data_dir: &Path, options: Options) -> Member {
+        Member {
             child: None,
             binaries: binaries.clone(),
             options,
@@ -52,9 +59,17 @@ impl Member {
             log: data_dir.with_extension("log"),
             client_port: free_port(),
             peer_port: free_port(),
-        };
-        member.launch();
-        member
+        }
+    }
+
+    /// The flags for its next start.
+    pub fn set_flags(&mut self, flags: Vec<String>) {
+        self.options.flags = flags;
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Starts the process again on the same directory and ports, and waits until it serves.
