@@ -20,7 +20,6 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::endpoint::{Endpoint, Target, split_host_port};
-use crate::tls_text;
 
 /// How connections are made and kept.
 #[derive(Clone, Debug)]
@@ -79,7 +78,7 @@ impl Connection {
 /// The words of an OS error as Go prints them.
 pub(crate) fn io_text(error: &io::Error) -> String {
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return tls_text::of(error);
+        return pki::text::of(error);
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => return "EOF".into(),

@@ -21,7 +21,6 @@ mod error;
 mod lease;
 mod pool;
 mod tls;
-mod tls_text;
 mod watch;
 
 pub use call::{Context, Rpc, StreamRpc};
