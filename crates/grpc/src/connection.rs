@@ -28,8 +28,8 @@ pub struct Settings {
     pub keepalive_interval_ms: u64,
     /// `--grpc-keepalive-timeout`: how long the answer may take.
     pub keepalive_timeout_ms: u64,
-    /// Hand requests without gRPC's content type to `on_plain` instead of answering 415.
-    pub plain: bool,
+    /// What becomes of requests without gRPC's content type.
+    pub plain: Plain,
     /// Flow-control window of a stream, both for requests and for plain bodies.
     pub stream_window: u32,
     /// Flow-control window of the connection.
@@ -45,11 +45,22 @@ impl Default for Settings {
             permit_without_stream: false,
             keepalive_interval_ms: 2 * 60 * 60 * 1000,
             keepalive_timeout_ms: 20_000,
-            plain: false,
+            plain: Plain::Refused,
             stream_window: 1024 * 1024,
             connection_window: 8 * 1024 * 1024,
         }
     }
+}
+
+/// Requests without gRPC's content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Answered with 415.
+    Refused,
+    /// Handed to `on_plain`.
+    Also,
+    /// Every request is handed to `on_plain`: there is no gRPC here.
+    Only,
 }
 
 /// What the first bytes of a connection say, for servers with HTTP/1.1 on the same port.

@@ -64,7 +64,7 @@ mod stream;
 pub mod tally;
 mod timers;
 
-pub use connection::{Connection, Preface, Settings, preface};
+pub use connection::{Connection, Plain, Preface, Settings, preface};
 pub use hpack::huffman::CODES as HUFFMAN_CODES;
 pub use error::{Error, Reason};
 pub use message::code;

@@ -1,6 +1,6 @@
 //! HEADERS and CONTINUATION: from a header block to a call, or to its refusal.
 
-use crate::connection::{Connection, OpenBlock};
+use crate::connection::{Connection, OpenBlock, Plain};
 use crate::error::{Error, Reason};
 use crate::frame::{self, Head, flag};
 use crate::head::{self, Encoding, RequestHead};
@@ -116,7 +116,12 @@ impl Connection {
             self.replies.reset_id(id, reason);
             return self.replies.abuse.reset(self.replies.now_ms);
         }
-        if !head.is_grpc() && self.settings.plain {
+        let is_plain = match self.settings.plain {
+            Plain::Refused => false,
+            Plain::Also => !head.is_grpc(),
+            Plain::Only => true,
+        };
+        if is_plain {
             return self.open_plain(open, head, sink);
         }
         let method = match self.check_grpc(head, sink) {

@@ -35,7 +35,9 @@ fn invalid(message: &InvalidMessage) -> &'static str {
 fn incompatible(why: &PeerIncompatible) -> String {
     match why {
         PeerIncompatible::NoCipherSuitesInCommon => "tls: no cipher suite supported by both client and server".into(),
-        PeerIncompatible::Tls12NotOffered
+        // Every client of TLS 1.2 or newer sends the extension.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired
+        | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled
         | PeerIncompatible::Tls13RequiredForQuic
         | PeerIncompatible::SupportedVersionsExtensionRequired

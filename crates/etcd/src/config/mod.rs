@@ -1,11 +1,12 @@
 //! What the user asked for: flags, environment and configuration file ([`raw`]), judged as a whole ([`Config`]).
 //!
 //! Reading order: `flags.rs` (the table), `value.rs` (one value), `raw.rs` (all values, not yet judged), this file
-//! (the judged whole), `help.rs`.
+//! (the judged whole), `security.rs` (what was said about TLS), `help.rs`.
 
 pub(crate) mod flags;
 pub(crate) mod help;
 pub(crate) mod raw;
+pub(crate) mod security;
 pub(crate) mod value;
 
 use std::path::PathBuf;
@@ -306,6 +307,9 @@ fn check_tls_versions(raw: &RawConfig) -> Result<(), String> {
         other => Err(format!("unexpected TLS version {other:?} (must be one of: TLS1.2, TLS1.3)")),
     };
     let (min, max) = (order("tls-min-version")?, order("tls-max-version")?);
+    if min == Some(3) && !raw.text("cipher-suites").is_empty() {
+        return Err("cipher suites cannot be configured when only TLS1.3 is enabled".into());
+    }
     if min.zip(max).is_some_and(|(min, max)| min > max) {
         let (min, max) = (raw.text("tls-min-version"), raw.text("tls-max-version"));
         return Err(format!("min version ({min}) is greater than max version ({max})"));

@@ -12,19 +12,19 @@ use crate::member::handle::Shared;
 /// Subtrees of the JSON gateway.
 const GATEWAY: [&str; 2] = ["/v3/", "/v3beta/"];
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request, is_secure: bool) -> Response {
     // The whole server is asked, not a path of it.
     if request.method() == Method::OPTIONS && request.uri().path() == "*" {
         return StatusCode::OK.into_response();
     }
     let host = hostname(field(request.headers(), "host"));
-    if !is_welcome(&shared.config.host_whitelist, host) {
+    if !is_secure && !is_welcome(&shared.config.host_whitelist, host) {
         return text(StatusCode::MISDIRECTED_REQUEST, misdirected(host));
     }
     let allowed = allowed_origin(&shared.config.cors, field(request.headers(), "origin")).map(str::to_string);
     let mut response = match *request.method() {
         Method::OPTIONS => StatusCode::OK.into_response(),
-        _ => route(shared, &request),
+        _ => route(shared, request).await,
     };
     if let Some(origin) = allowed {
         set(&mut response, "access-control-allow-methods", "POST, GET, OPTIONS, PUT, DELETE");
@@ -34,22 +34,23 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
     response
 }
 
-fn route(shared: &Arc<Shared>, request: &Request) -> Response {
+async fn route(shared: &Arc<Shared>, request: Request) -> Response {
     let gateway: &[&str] = if shared.config.raw.text("enable-grpc-gateway") == "true" { &GATEWAY } else { &[] };
     let pprof: &[&str] = if debug::has_profiles(shared) { &["/debug/pprof/"] } else { &[] };
     // Only the newer one is known without its slash.
     let subtrees: Vec<&str> = gateway.iter().take(1).chain(pprof).copied().collect();
-    if let Some(elsewhere) = redirect(request, &subtrees) {
+    if let Some(elsewhere) = redirect(&request, &subtrees) {
         return elsewhere;
     }
     let path = request.uri().path();
     match path {
-        "/version" => unless_get(request).unwrap_or_else(|| version::version(shared)),
-        "/debug/vars" => unless_get(request).unwrap_or_else(|| debug::vars(shared)),
-        _ if gateway.iter().any(|subtree| path.starts_with(subtree)) => no_gateway(),
-        _ if pprof.iter().any(|subtree| path.starts_with(subtree)) => debug::no_profiles(),
-        _ => measured(shared, request).unwrap_or_else(not_found),
+        "/version" => return unless_get(&request).unwrap_or_else(|| version::version(shared)),
+        "/debug/vars" => return unless_get(&request).unwrap_or_else(|| debug::vars(shared)),
+        _ if gateway.iter().any(|subtree| path.starts_with(subtree)) => return no_gateway(),
+        _ if pprof.iter().any(|subtree| path.starts_with(subtree)) => return debug::no_profiles(),
+        _ => {}
     }
+    measured(shared, request).await.unwrap_or_else(not_found)
 }
 
 fn no_gateway() -> Response {

@@ -1,22 +1,22 @@
-//! A socket whose first bytes were read already, as hyper reads sockets.
+//! A connection whose first bytes were read already, as hyper reads connections.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::io::Stream;
 
 /// See the head of this file.
-pub(super) struct Prefixed {
+pub(crate) struct Prefixed {
     stream: Stream,
     first: Vec<u8>,
     at: usize,
 }
 
 impl Prefixed {
-    pub(super) fn new(stream: Stream, first: Vec<u8>) -> Prefixed {
+    pub(crate) fn new(stream: Stream, first: Vec<u8>) -> Prefixed {
         Prefixed { stream, first, at: 0 }
     }
 }
@@ -29,32 +29,48 @@ impl AsyncRead for Prefixed {
             self.at += n;
             return Poll::Ready(Ok(()));
         }
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        loop {
+            if let Some(read) = self.stream.read(buf.initialize_unfilled())? {
+                buf.advance(read);
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.stream.poll_ready(cx, false))?;
         }
     }
 }
 
 impl AsyncWrite for Prefixed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(written) = self.stream.write(slices)? {
+                return Poll::Ready(Ok(written));
+            }
+            ready!(self.stream.poll_ready(cx, true))?;
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.stream.flush()? {
+            ready!(self.stream.poll_ready(cx, true))?;
         }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.stream.say_goodbye();
+        Poll::Ready(self.stream.shut_down())
     }
 }

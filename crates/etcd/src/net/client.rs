@@ -127,7 +127,7 @@ impl Client {
         loop {
             let out = self.connection.output();
             if out.is_empty() {
-                return if self.connection.is_closed() { State::Closed } else { State::Open };
+                return self.flushed();
             }
             if share == 0 {
                 self.wants_write = true;
@@ -150,6 +150,25 @@ impl Client {
                 Err(_) => return State::Closed,
             }
         }
+    }
+
+    /// Everything was taken: whether it has left, too.
+    fn flushed(&mut self) -> State {
+        match self.stream.flush() {
+            Ok(true) if self.connection.is_closed() => State::Closed,
+            Ok(true) => State::Open,
+            Ok(false) => {
+                self.wants_write = true;
+                self.wake.notify_one();
+                State::Open
+            }
+            Err(_) => State::Closed,
+        }
+    }
+
+    /// Tells the client that nothing more comes.
+    pub(crate) fn say_goodbye(&self) {
+        self.stream.say_goodbye();
     }
 
     /// Where it comes from.

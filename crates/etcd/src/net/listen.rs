@@ -3,8 +3,11 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixListener;
 
+use crate::config::Config;
 use crate::config::value::Address;
+use crate::net::enter::Serves;
 use crate::start::system_words;
+use crate::tls::{ServedTls, ServerTls};
 
 /// A bound socket that does not block.
 #[derive(Debug)]
@@ -18,6 +21,63 @@ pub(crate) enum Listener {
 pub(crate) struct SocketOptions {
     pub(crate) reuse_port: bool,
     pub(crate) reuse_address: bool,
+}
+
+/// How a client's connection goes on.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) serves: Serves,
+    /// Served without TLS.
+    pub(crate) in_clear: bool,
+    /// Served through TLS. With both, the first byte tells which it is.
+    pub(crate) tls: Option<ServerTls>,
+}
+
+/// A listener for peers or for metrics.
+pub(crate) struct Guarded {
+    pub(crate) listener: Listener,
+    /// Served through TLS.
+    pub(crate) tls: Option<ServerTls>,
+}
+
+/// A listener for clients, and how their connections go on.
+pub(crate) struct Entrance {
+    pub(crate) listener: Listener,
+    pub(crate) way: Way,
+}
+
+impl Entrance {
+    /// The same for another thread to accept on.
+    pub(crate) fn duplicate(&self) -> std::io::Result<Entrance> {
+        let mut way = self.way.clone();
+        way.tls = way.tls.as_ref().map(ServerTls::for_another);
+        Ok(Entrance { listener: self.listener.duplicate()?, way })
+    }
+}
+
+/// Binds the URLs for clients; several that differ only in their scheme share a socket. The error is Go's text.
+pub(crate) fn bind_clients(config: &Config, options: SocketOptions, tls: &ServedTls) -> Result<Vec<Entrance>, String> {
+    let apart = !config.listen_client_http.is_empty();
+    let first = if apart { Serves::GrpcOnly } else { Serves::GrpcAndHttp };
+    let urls = config.listen_client.iter().map(|url| (url, first));
+    let urls = urls.chain(config.listen_client_http.iter().map(|url| (url, Serves::HttpOnly)));
+    let mut entrances: Vec<(&str, Entrance)> = Vec::new();
+    for (url, serves) in urls {
+        let (in_clear, tls) = match url.is_secure() {
+            true => (false, tls.clients.as_ref().map(ServerTls::for_another)),
+            false => (true, None),
+        };
+        if let Some((_, known)) = entrances.iter_mut().find(|(host, _)| *host == url.host) {
+            known.way.in_clear |= in_clear;
+            known.way.tls = known.way.tls.take().or(tls);
+            if known.way.serves != serves {
+                known.way.serves = Serves::GrpcAndHttp;
+            }
+            continue;
+        }
+        entrances.push((&url.host, Entrance { listener: bind(url, options)?, way: Way { serves, in_clear, tls } }));
+    }
+    Ok(entrances.into_iter().map(|(_, entrance)| entrance).collect())
 }
 
 /// Connections that the kernel keeps ready while we do not accept.

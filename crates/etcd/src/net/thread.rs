@@ -18,8 +18,9 @@ use crate::http;
 use crate::member::handle::{Mail, Shared};
 use crate::metrics::file_limit;
 use crate::net::client::{Client, State};
-use crate::net::io::Stream;
-use crate::net::listen::Listener;
+use crate::net::enter::{Greeting, Serves, first_bytes, is_tls};
+use crate::net::io::{Socket, Stream};
+use crate::net::listen::{Entrance, Listener, Way};
 use crate::v3rpc::Desk;
 
 /// Bytes read from a socket at a time.
@@ -87,14 +88,6 @@ pub(crate) struct Thread {
     open_max: usize,
 }
 
-/// What a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Serves {
-    GrpcAndHttp,
-    GrpcOnly,
-    HttpOnly,
-}
-
 impl Thread {
     /// The state of network thread `number`.
     pub(crate) fn new(number: u16, shared: Arc<Shared>) -> Rc<Thread> {
@@ -116,12 +109,12 @@ impl Thread {
     }
 
     /// Runs until the process stops.
-    pub(crate) async fn run(self: Rc<Thread>, listeners: Vec<(Listener, Serves)>) {
+    pub(crate) async fn run(self: Rc<Thread>, entrances: Vec<Entrance>) {
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async {
-                for (listener, serves) in listeners {
-                    tokio::task::spawn_local(self.clone().accept(listener, serves));
+                for entrance in entrances {
+                    tokio::task::spawn_local(self.clone().accept(entrance));
                 }
                 tokio::task::spawn_local(self.clone().flusher());
                 tokio::task::spawn_local(self.clone().timekeeper());
@@ -133,7 +126,8 @@ impl Thread {
             .await;
     }
 
-    async fn accept(self: Rc<Thread>, listener: Listener, serves: Serves) {
+    async fn accept(self: Rc<Thread>, entrance: Entrance) {
+        let Entrance { listener, way } = entrance;
         match listener {
             Listener::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime has I/O");
@@ -143,7 +137,7 @@ impl Thread {
                         Ok((stream, _)) => {
                             // Without it small answers wait for the client's acknowledgements.
                             if stream.set_nodelay(true).is_ok() {
-                                self.clone().take(Stream::Tcp(stream), serves);
+                                self.clone().take(Socket::Tcp(stream), &way).await;
                             }
                         }
                         Err(error) => self.accept_failed(&error).await,
@@ -155,7 +149,7 @@ impl Thread {
                 loop {
                     self.room().await;
                     match listener.accept().await {
-                        Ok((stream, _)) => self.clone().take(Stream::Unix(stream), serves),
+                        Ok((stream, _)) => self.clone().take(Socket::Unix(stream), &way).await,
                         Err(error) => self.accept_failed(&error).await,
                     }
                 }
@@ -177,31 +171,69 @@ impl Thread {
         }
     }
 
-    fn take(self: Rc<Thread>, stream: Stream, serves: Serves) {
+    /// Gives a connection a task of its own; waits while too many handshakes are under way.
+    async fn take(self: Rc<Thread>, socket: Socket, way: &Way) {
         let open = Open::count(&self);
+        let serves = way.serves;
+        let Some(tls) = way.tls.clone() else {
+            tokio::task::spawn_local(async move { self.greet(Stream::plain(socket), serves, Vec::new(), open).await });
+            return;
+        };
+        let pass = tls.enter().await;
+        let also_clear = way.in_clear;
         tokio::task::spawn_local(async move {
-            let _open = open;
-            let first = tokio::time::timeout(FIRST_BYTES_TIMEOUT, first_bytes(&stream, serves)).await;
-            match first {
-                Ok(Some((grpc::Preface::Http2, first))) => self.serve(stream, first).await,
-                Ok(Some((_, first))) => {
-                    let shared = self.edge.borrow().desk.shared.clone();
-                    http::serve_client(stream, first, shared).await;
+            let mut received = Vec::new();
+            if also_clear {
+                // The first byte tells; until it is there, this holds a place like a handshake.
+                let first = tokio::select! {
+                    first = is_tls(&socket, &mut received) => first,
+                    () = pass.must_give_way() => return,
+                };
+                match first {
+                    None => return,
+                    Some(true) => {}
+                    Some(false) => {
+                        drop(pass);
+                        return self.greet(Stream::plain(socket), serves, received, open).await;
+                    }
                 }
-                // Closed, broken or silent: nothing was asked.
-                Ok(None) | Err(_) => {}
+            }
+            if let Some(stream) = tls.accept(pass, socket, received).await {
+                self.greet(stream, serves, Vec::new(), open).await;
             }
         });
     }
 
+    /// Finds out what a connection speaks, and serves it.
+    async fn greet(self: Rc<Thread>, stream: Stream, serves: Serves, first: Vec<u8>, open: Open) {
+        let greeting = tokio::time::timeout(FIRST_BYTES_TIMEOUT, first_bytes(&stream, serves, first)).await;
+        match greeting {
+            Ok(Some((Greeting::Http2, first))) => self.serve(stream, first, serves).await,
+            Ok(Some((Greeting::Http1, first))) => {
+                let shared = self.edge.borrow().desk.shared.clone();
+                http::serve_client(stream, first, shared).await;
+            }
+            // Closed, broken or silent: nothing was asked.
+            Ok(None) | Err(_) => {}
+        }
+        drop(open);
+    }
+
     /// Moves bytes of one gRPC connection until it ends.
-    async fn serve(self: Rc<Thread>, stream: Stream, first: Vec<u8>) {
+    async fn serve(self: Rc<Thread>, stream: Stream, first: Vec<u8>, serves: Serves) {
         let stream = Rc::new(stream);
         let (number, wake) = {
             let mut edge = self.edge.borrow_mut();
             let number = edge.next_client;
             edge.next_client = edge.next_client.wrapping_add(1).max(1);
-            let (settings, now) = (edge.desk.shared.grpc.clone(), edge.desk.now_ms());
+            let (mut settings, now) = (edge.desk.shared.grpc.clone(), edge.desk.now_ms());
+            // In the clear, HTTP/2 is for gRPC alone, as in etcd.
+            settings.plain = match serves {
+                _ if !stream.is_secure() => grpc::Plain::Refused,
+                Serves::GrpcOnly => grpc::Plain::Refused,
+                Serves::GrpcAndHttp => grpc::Plain::Also,
+                Serves::HttpOnly => grpc::Plain::Only,
+            };
             let client = Box::new(Client::new(settings, now, stream.clone(), first));
             let wake = client.wake.clone();
             edge.clients.insert(number, client);
@@ -219,7 +251,7 @@ impl Thread {
             }
             tokio::select! {
                 biased;
-                ready = stream.ready(writes), if reads || writes => {
+                ready = stream.ready(reads, writes), if reads || writes => {
                     state = match ready {
                         Err(_) => State::Closed,
                         Ok(()) => self.step(number, |client, desk, buffer| {
@@ -270,6 +302,7 @@ impl Thread {
         let Some(mut client) = clients.remove(&number) else { return };
         // What the client should still be told (GOAWAY) goes out if the socket takes it at once.
         client.flush(desk);
+        client.say_goodbye();
         client.abandon(number, desk);
         if let Some(at) = client.timer {
             timers.remove(&(at, number));
@@ -448,60 +481,5 @@ impl Thread {
             }
         };
         let _some_stay = tokio::time::timeout(DRAIN_TIMEOUT, gone).await;
-    }
-}
-
-/// Longest first line of HTTP/1 that is waited for.
-const FIRST_LINE_MAX: usize = 4096;
-
-/// Whether the first line is a request of HTTP/1; `None` before its end. Nobody else is answered, as in Go: a client
-/// of HTTP/2 would take the answer for a frame.
-fn is_http1(first: &[u8]) -> Option<bool> {
-    let Some(end) = first.iter().position(|byte| *byte == b'\n') else {
-        return (first.len() > FIRST_LINE_MAX).then_some(false);
-    };
-    let line = first[..end].strip_suffix(b"\r").unwrap_or(&first[..end]);
-    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    Some(words.len() > 2 && words.last().is_some_and(|version| [&b"HTTP/1.0"[..], b"HTTP/1.1"].contains(version)))
-}
-
-/// Reads until the protocol is known.
-async fn first_bytes(stream: &Stream, serves: Serves) -> Option<(grpc::Preface, Vec<u8>)> {
-    let mut first = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        stream.ready(false).await.ok()?;
-        match stream.read(&mut chunk) {
-            Ok(Some(0)) | Err(_) => return None,
-            Ok(Some(read)) => first.extend_from_slice(&chunk[..read]),
-            Ok(None) => continue,
-        }
-        match (grpc::preface(&first), serves) {
-            (grpc::Preface::Incomplete, _) => {}
-            (grpc::Preface::Other, Serves::GrpcOnly) => return None,
-            (grpc::Preface::Http2, Serves::HttpOnly) => return None,
-            (grpc::Preface::Other, _) => match is_http1(&first) {
-                Some(true) => return Some((grpc::Preface::Other, first)),
-                Some(false) => return None,
-                None => {}
-            },
-            (preface, _) => return Some((preface, first)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_http1;
-
-    #[test]
-    fn only_a_request_line_is_http1() {
-        assert_eq!(is_http1(b"GET /health HT"), None);
-        assert_eq!(is_http1(b"GET /health HTTP/1.1\r\nHost: "), Some(true));
-        assert_eq!(is_http1(b"POST /a b HTTP/1.0\n"), Some(true));
-        assert_eq!(is_http1(b"INVALID CONNECTION PREFACE\r\n\r\n"), Some(false));
-        assert_eq!(is_http1(b"GET /\r\n"), Some(false));
-        assert_eq!(is_http1(b"\x16\x03\x01\n"), Some(false));
-        assert_eq!(is_http1(&[b'a'; 5000]), Some(false));
     }
 }

@@ -92,7 +92,7 @@ fn end_of_stream_in_a_frame_of_its_own_needs_no_reset() {
 
 #[test]
 fn plain_requests() {
-    let mut p = Pair::new(Settings { plain: true, ..Settings::default() });
+    let mut p = Pair::new(Settings { plain: crate::Plain::Also, ..Settings::default() });
     let get = block(&[(":method", "GET"), (":scheme", "https"), (":path", "/version"), (":authority", "a")]);
     p.frame(kind::HEADERS, 5, 1, &get);
     let post =

@@ -159,7 +159,7 @@ fn queued_streams_take_turns() {
 
 #[test]
 fn streaming_plain_answers() {
-    let mut p = Pair::new(Settings { plain: true, ..Settings::default() });
+    let mut p = Pair::new(Settings { plain: crate::Plain::Also, ..Settings::default() });
     p.server.plain_later = true;
     p.frame(kind::HEADERS, 5, 1, &block(&[(":method", "GET"), (":scheme", "https"), (":path", "/")]));
     let r = p.c.replies();

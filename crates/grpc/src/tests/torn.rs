@@ -16,7 +16,7 @@ struct Outcome {
 fn settings(plain: bool) -> Settings {
     // Small limits, so that short inputs reach them.
     Settings {
-        plain,
+        plain: if plain { crate::Plain::Also } else { crate::Plain::Refused },
         max_message_bytes: 300,
         max_concurrent_streams: 20,
         stream_window: 65_535,
