@@ -1,25 +1,104 @@
-//! The peer port of a lone member: who it is, and etcd's answers to peers that it does not know.
+//! The peer port: connections, paths, and what other members may ask beside raft.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use api::version::{Minor, Version};
+use api::Status;
+use api::error::ErrorCode;
+use api::version::{MIN_CLUSTER, Minor, Version};
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
+use etcdserver::membership::Member;
 use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{field, json, not_allowed, not_found, peer_lease, peer_raft, redirect, set, text, typed, unless_get, version};
+use super::{
+    HEADER_TIMEOUT, Port, field, json, not_allowed, not_found, peer_lease, peer_raft, redirect, set, text, typed,
+    unless_get, version,
+};
+use crate::logging::Value;
+use crate::member::change;
 use crate::member::handle::Shared;
+use crate::rafthttp::VERSION_MIN;
 
 /// Peers that say no version are taken for ones of the time before there were such headers.
 const VERSION_UNSAID: Minor = Minor { major: 2, minor: 0 };
-/// Older peers are refused.
-const VERSION_MIN: Minor = Minor { major: 3, minor: 0 };
 /// Subtrees, which exist without their slash too.
 const SUBTREES: [&str; 2] = ["/raft/stream/", "/members/promote/"];
 /// Most bytes of a question about the hash.
 const HASH_BODY_MAX: usize = 64 << 10;
+/// Longest silence within the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves one connection of a peer; `requests` counts those that are being answered, streams included.
+pub(crate) async fn serve(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    shared: Arc<Shared>,
+    requests: Arc<AtomicUsize>,
+) {
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let (shared, place) = (shared.clone(), Place::take(&requests));
+        async move {
+            let answer = super::answer(State((shared, Port::Peer)), request.map(Body::new)).await;
+            Ok::<_, Infallible>(answer.map(|body| Placed { body, _place: place }))
+        }
+    });
+    // A peer that breaks off or talks nonsense has been told what can be told.
+    let _over = hyper::server::conn::http1::Builder::new()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+}
+
+/// A request that is being answered.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(requests: &Arc<AtomicUsize>) -> Place {
+        requests.fetch_add(1, Ordering::Relaxed);
+        Place(requests.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, which keeps its connection from being idle.
+struct Placed {
+    body: Body,
+    _place: Place,
+}
+
+impl hyper::body::Body for Placed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 pub(super) async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
     if let Some(elsewhere) = redirect(&request, &SUBTREES) {
@@ -32,7 +111,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
     }
     if let Some(id) = path.strip_prefix("/members/promote/") {
         let id = id.to_string();
-        return unless_post(&request).unwrap_or_else(|| promote(shared, &id));
+        return match unless_post(&request) {
+            Some(refused) => refused,
+            None => promote(shared, &id).await,
+        };
     }
     match path {
         "/version" => unless_get(&request).unwrap_or_else(|| version::version(shared)),
@@ -41,7 +123,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
             Some(refused) => refused,
             None => hash_kv(shared, request).await,
         },
-        "/downgrade/enabled" => unless_get(&request).unwrap_or_else(|| downgrade(shared)),
+        "/downgrade/enabled" => match unless_get(&request) {
+            Some(refused) => refused,
+            None => downgrade(shared).await,
+        },
         "/raft" => match unless_post(&request) {
             Some(refused) => refused,
             None => peer_raft::message(shared, request).await,
@@ -71,17 +156,40 @@ pub(super) fn refusal(shared: &Shared, headers: &HeaderMap) -> Option<&'static s
     let minor = |name| field(headers, name).parse().map_or(VERSION_UNSAID, Version::minor);
     let asked = minor("x-min-cluster-version");
     if minor("x-server-version") < VERSION_MIN || asked > shared.core.version.minor() {
+        say_refused(shared, headers, "failed version compatibility check", ("error", "incompatible version".into()));
         return Some("incompatible version\n");
     }
-    let cluster = api::ids::hex(shared.cluster_id).to_string();
-    (field(headers, "x-etcd-cluster-id") != cluster).then_some("cluster ID mismatch\n")
+    let (cluster, theirs) = (api::ids::hex(shared.cluster_id).to_string(), field(headers, "x-etcd-cluster-id"));
+    if theirs != cluster {
+        say_refused(shared, headers, "request cluster ID mismatch", ("remote-peer-cluster-id", theirs.into()));
+        return Some("cluster ID mismatch\n");
+    }
+    None
+}
+
+fn say_refused(shared: &Shared, headers: &HeaderMap, text: &str, why: (&str, Value)) {
+    let theirs = |name| Value::from(field(headers, name));
+    let id = |id| Value::from(api::ids::hex(id).to_string());
+    shared.logger.warn(
+        text,
+        &[
+            ("local-member-id", id(shared.member_id)),
+            ("local-member-cluster-id", id(shared.cluster_id)),
+            ("local-member-server-version", shared.core.version.to_string().into()),
+            ("local-member-server-minimum-cluster-version", MIN_CLUSTER.to_string().into()),
+            ("remote-peer-server-name", theirs("x-server-from")),
+            ("remote-peer-server-version", theirs("x-server-version")),
+            ("remote-peer-server-minimum-cluster-version", theirs("x-min-cluster-version")),
+            why,
+        ],
+    );
 }
 
 /// A body up to `max` bytes; `None` when it is longer or breaks off.
 pub(super) async fn whole(body: Body, max: usize) -> Option<Vec<u8>> {
     let mut body = body;
     let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = tokio::time::timeout(BODY_TIMEOUT, body.frame()).await.ok()? {
         if let Some(data) = frame.ok()?.data_ref() {
             if bytes.len() + data.len() > max {
                 return None;
@@ -94,26 +202,65 @@ pub(super) async fn whole(body: Body, max: usize) -> Option<Vec<u8>> {
 
 fn members(shared: &Shared) -> Response {
     let state = shared.published.load();
-    let members: Vec<String> = state.edge.cluster.members().map(etcdserver::membership::Member::to_json).collect();
-    with_cluster(shared, json(format!("[{}]\n", members.join(","))))
+    with_cluster(shared, json(format!("{}\n", member_list(state.edge.cluster.members()))))
 }
 
-/// A lone member is a voter; nobody else is there to be promoted.
-fn promote(shared: &Shared, id: &str) -> Response {
-    let state = shared.published.load();
+fn member_list<'a>(members: impl Iterator<Item = &'a Member>) -> String {
+    let members: Vec<String> = members.map(Member::to_json).collect();
+    format!("[{}]", members.join(","))
+}
+
+async fn promote(shared: &Arc<Shared>, id: &str) -> Response {
     let response = match id.parse::<u64>() {
         Err(_) => text(StatusCode::NOT_FOUND, format!("member {id} not found in cluster\n")),
-        Ok(id) if state.edge.cluster.member(id).is_none() => {
-            text(StatusCode::NOT_FOUND, "membership: ID not found\n")
-        }
-        Ok(_) => text(StatusCode::PRECONDITION_FAILED, "membership: can only promote a learner member\n"),
+        Ok(id) => match change::promote(shared, id).await {
+            Ok(members) => json(format!("{}\n", member_list(members.iter()))),
+            Err(status) => promote_refused(shared, id, &status),
+        },
     };
     with_cluster(shared, response)
 }
 
-fn downgrade(shared: &Shared) -> Response {
-    let enabled = shared.published.load().edge.cluster.downgrade().enabled;
-    with_cluster(shared, typed(StatusCode::OK, "text/plain", enabled.to_string()))
+/// A refusal with the words that etcd has for it between members.
+fn promote_refused(shared: &Shared, id: u64, status: &Status) -> Response {
+    let is = |code: ErrorCode| *status == code.into();
+    let cluster = shared.published.load().edge.cluster.clone();
+    let is_voter = cluster.member(id).is_some_and(|member| !member.is_learner);
+    if is(ErrorCode::MemberNotFound) {
+        return text(StatusCode::NOT_FOUND, "membership: ID not found\n");
+    }
+    if is(ErrorCode::MemberNotLearner) || is_voter {
+        return text(StatusCode::PRECONDITION_FAILED, "membership: can only promote a learner member\n");
+    }
+    if is(ErrorCode::LearnerNotReady) {
+        return text(StatusCode::PRECONDITION_FAILED, format!("{}\n", status.message));
+    }
+    let error = Value::from(status.message.to_string());
+    let id = Value::from(api::ids::hex(id).to_string());
+    shared.logger.warn("failed to promote a member", &[("member-id", id), ("error", error)]);
+    if is(ErrorCode::Timeout) || is(ErrorCode::TimeoutWaitAppliedIndex) {
+        return text(StatusCode::REQUEST_TIMEOUT, format!("{}\n", status.message));
+    }
+    internal_error()
+}
+
+/// What etcd says when it has no better words.
+fn internal_error() -> Response {
+    let mut response = json("{\"message\":\"Internal Server Error\"}");
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// What was agreed on by now, not what this member may happen to know.
+async fn downgrade(shared: &Shared) -> Response {
+    let response = match shared.read_index().await {
+        Ok(()) => {
+            let enabled = shared.published.load().edge.cluster.downgrade().enabled;
+            typed(StatusCode::OK, "text/plain", enabled.to_string())
+        }
+        Err(status) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", status.message)),
+    };
+    with_cluster(shared, response)
 }
 
 async fn hash_kv(shared: &Arc<Shared>, request: Request) -> Response {

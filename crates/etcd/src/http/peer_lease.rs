@@ -35,7 +35,7 @@ pub(crate) struct PeerCalls(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     next: u32,
-    waiting: HashMap<u32, oneshot::Sender<Option<Told>>, FixedState>,
+    waiting: HashMap<u32, oneshot::Sender<Result<Told, Refusal>>, FixedState>,
 }
 
 /// What the member thread says of a lease: seconds granted, and left or given anew.
@@ -46,7 +46,7 @@ struct Told {
 }
 
 impl PeerCalls {
-    fn open(&self) -> Option<(ReplyTo, oneshot::Receiver<Option<Told>>)> {
+    fn open(&self) -> Option<(ReplyTo, oneshot::Receiver<Result<Told, Refusal>>)> {
         let mut table = self.0.lock();
         if table.waiting.len() >= WAITING_MAX {
             return None;
@@ -57,7 +57,7 @@ impl PeerCalls {
         Some((ReplyTo { thread: PEER_THREAD, connection: number, stream: 0 }, wait))
     }
 
-    fn tell(&self, to: ReplyTo, told: Option<Told>) {
+    fn tell(&self, to: ReplyTo, told: Result<Told, Refusal>) {
         if let Some(waiting) = self.0.lock().waiting.remove(&to.connection) {
             // Whoever has gone needs no answer.
             let _gone = waiting.send(told);
@@ -66,21 +66,21 @@ impl PeerCalls {
 
     /// A keepalive was answered; 0 seconds when there is no such lease.
     pub(crate) fn renewed(&self, renewal: Renewal, ttl: i64) {
-        self.tell(renewal.reply_to, (ttl > 0).then_some(Told { granted: ttl, left: ttl }));
+        self.tell(renewal.reply_to, if ttl > 0 { Ok(Told { granted: ttl, left: ttl }) } else { Err(UNKNOWN) });
     }
 
     /// A question was answered.
     pub(crate) fn times(&self, question: LeaseQuestion, times: &LeaseTimes) {
         let told = match times {
-            LeaseTimes::One { granted, left } => Some(Told { granted: *granted, left: *left }),
-            LeaseTimes::None | LeaseTimes::All(_) => None,
+            LeaseTimes::One { granted, left } => Ok(Told { granted: *granted, left: *left }),
+            LeaseTimes::None | LeaseTimes::All(_) => Err(UNKNOWN),
         };
         self.tell(question.reply_to, told);
     }
 
-    /// A call that cannot be answered here.
+    /// A call that cannot be answered here: another member leads.
     pub(crate) fn refuse(&self, to: ReplyTo) {
-        self.tell(to, None);
+        self.tell(to, Err(NOT_LEADING));
     }
 }
 
@@ -107,6 +107,7 @@ type Refusal = (StatusCode, &'static str);
 
 const MALFORMED: Refusal = (StatusCode::BAD_REQUEST, "error unmarshalling request\n");
 const UNKNOWN: Refusal = (StatusCode::NOT_FOUND, "lease not found\n");
+const NOT_LEADING: Refusal = (StatusCode::BAD_REQUEST, "not a primary lessor\n");
 const LATE: Refusal =
     (StatusCode::REQUEST_TIMEOUT, "waiting for node to catch up its applied index has timed out\n");
 
@@ -114,7 +115,7 @@ async fn ask(shared: &Shared, input: impl FnOnce(ReplyTo) -> MemberInput) -> Res
     let (to, wait) = shared.peer_calls.open().ok_or(LATE)?;
     shared.member.push(input(to));
     match tokio::time::timeout(WAIT_MAX, wait).await {
-        Ok(Ok(told)) => told.ok_or(UNKNOWN),
+        Ok(Ok(told)) => told,
         Ok(Err(_)) | Err(_) => {
             shared.peer_calls.refuse(to);
             Err(LATE)

@@ -1,98 +1,142 @@
-//! `/raft` and what lies below it, as a member without peers answers: messages and streams are checked as in every
-//! member, and then there is nobody they could come from.
+//! `/raft` and what lies below it: messages, streams and snapshots of other members.
 
 use std::sync::Arc;
 
-use api::raftpb::{self, MessageType};
-use axum::body::Body;
+use api::raftpb;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt;
 use prost::Message;
 
 use super::peer::{refusal, whole, with_cluster};
-use super::{plain, set, text};
+use super::{field, plain, set, text};
+use crate::logging::Value;
 use crate::member::handle::Shared;
+use crate::rafthttp::{Kind, snapshot};
 
-/// Most bytes of a message that is read: none of a stranger's is worth more.
-const MESSAGE_MAX: usize = 8 << 20;
-/// Most bytes that the message at the head of a snapshot may say it has, as in etcd.
-const SNAPSHOT_HEAD_MAX: u64 = 64 << 20;
+/// Most bytes of a message of a member, and of a stranger's. A stream carries longer ones.
+const MESSAGE_MAX: usize = 64 << 20;
+const STRANGERS_MESSAGE_MAX: usize = 8 << 20;
 
-/// `POST /raft`. A message for this member is taken, and goes no further: no member has sent it.
+/// Whoever says where it listens can be answered, even before it is known to be a member.
+fn add_remote(shared: &Shared, headers: &HeaderMap) {
+    let (Ok(from), urls) = (api::ids::parse_hex(field(headers, "x-server-from")), field(headers, "x-peerurls")) else {
+        return;
+    };
+    if urls.is_empty() || is_removed(shared, from) {
+        return;
+    }
+    let urls = urls.split(',').map(ToString::to_string).collect();
+    if !shared.transport.add_remote(from, urls) {
+        let from = Value::from(api::ids::hex(from).to_string());
+        shared.logger.warn("too many remote peers; not added", &[("remote-peer-id", from)]);
+    }
+}
+
+fn is_removed(shared: &Shared, id: u64) -> bool {
+    shared.published.load().edge.cluster.is_removed(id)
+}
+
+/// `POST /raft`.
 pub(super) async fn message(shared: &Arc<Shared>, request: Request) -> Response {
     if let Some(why) = refusal(shared, request.headers()) {
         return with_cluster(shared, text(StatusCode::PRECONDITION_FAILED, why));
     }
-    let response = match whole(request.into_body(), MESSAGE_MAX).await {
-        None => text(StatusCode::BAD_REQUEST, "error reading raft message\n"),
-        Some(body) => match raftpb::Message::decode(body.as_slice()) {
-            Err(_) => text(StatusCode::BAD_REQUEST, "error unmarshalling raft message\n"),
-            Ok(message) if message.to() == shared.member_id => StatusCode::NO_CONTENT.into_response(),
-            Ok(_) => {
-                let mut refused = text(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message\n");
-                set(&mut refused, "connection", "close");
-                refused
-            }
-        },
+    add_remote(shared, request.headers());
+    let from = api::ids::parse_hex(field(request.headers(), "x-server-from")).unwrap_or(0);
+    let most = if shared.transport.is_peer(from) { MESSAGE_MAX } else { STRANGERS_MESSAGE_MAX };
+    let response = match whole(request.into_body(), most).await {
+        None => {
+            say(shared, "failed to read Raft message", "it is too long, or broke off");
+            text(StatusCode::BAD_REQUEST, "error reading raft message\n")
+        }
+        Some(body) => take(shared, &body),
     };
     with_cluster(shared, response)
+}
+
+fn take(shared: &Shared, body: &[u8]) -> Response {
+    let message = match raftpb::Message::decode(bytes::Bytes::copy_from_slice(body)) {
+        Ok(message) => message,
+        Err(error) => {
+            say(shared, "failed to unmarshal Raft message", &error.to_string());
+            return text(StatusCode::BAD_REQUEST, "error unmarshalling raft message\n");
+        }
+    };
+    let taken = match is_removed(shared, message.from()) {
+        true => Err("cannot process message from removed member"),
+        false => shared.transport.accept(message, body.len()),
+    };
+    match taken {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(why) => {
+            say(shared, "failed to process Raft message", why);
+            let mut refused = text(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message\n");
+            set(&mut refused, "connection", "close");
+            refused
+        }
+    }
+}
+
+fn say(shared: &Shared, what: &str, why: &str) {
+    let local = Value::from(api::ids::hex(shared.member_id).to_string());
+    shared.logger.warn(what, &[("local-member-id", local), ("error", why.into())]);
 }
 
 /// `GET /raft/stream/KIND/FROM`; `rest` is what follows the second slash.
 pub(super) fn stream(shared: &Shared, rest: &str, headers: &HeaderMap) -> Response {
-    let (kind, from) = rest.rsplit_once('/').unwrap_or(("", rest));
-    let response = if let Some(why) = refusal(shared, headers) {
-        text(StatusCode::PRECONDITION_FAILED, why)
-    } else if !matches!(kind, "msgapp" | "message") {
-        text(StatusCode::NOT_FOUND, "invalid path\n")
-    } else if api::ids::parse_hex(from).is_err() {
-        text(StatusCode::NOT_FOUND, "invalid from\n")
-    } else {
-        text(StatusCode::NOT_FOUND, "error sender not found\n")
-    };
-    let mut response = with_cluster(shared, response);
+    let mut response = with_cluster(shared, open_stream(shared, rest, headers));
     set(&mut response, "x-server-version", &shared.core.version.to_string());
     response
 }
 
-/// `POST /raft/snapshot`: the head is checked; nobody who could send one is known, so the rest is not read.
+fn open_stream(shared: &Shared, rest: &str, headers: &HeaderMap) -> Response {
+    if let Some(why) = refusal(shared, headers) {
+        return text(StatusCode::PRECONDITION_FAILED, why);
+    }
+    let (kind, from) = rest.rsplit_once('/').unwrap_or(("", rest));
+    let Some(kind) = Kind::of_path(kind) else { return text(StatusCode::NOT_FOUND, "invalid path\n") };
+    let Ok(from) = api::ids::parse_hex(from) else { return text(StatusCode::NOT_FOUND, "invalid from\n") };
+    let hex = |id| Value::from(api::ids::hex(id).to_string());
+    let own = hex(shared.member_id);
+    let who = [("local-member-id", own.clone()), ("remote-peer-id-stream-handler", own), ("remote-peer-id-from", hex(from))];
+    if is_removed(shared, from) {
+        shared.logger.warn("rejected stream from remote peer because it was removed", &who);
+        return text(StatusCode::GONE, "removed member\n");
+    }
+    if !shared.transport.is_peer(from) {
+        add_remote(shared, headers);
+        let mut fields = who.to_vec();
+        fields.push(("cluster-id", hex(shared.cluster_id)));
+        shared.logger.warn("failed to find remote peer in cluster", &fields);
+        return text(StatusCode::NOT_FOUND, "error sender not found\n");
+    }
+    let to = field(headers, "x-raft-to");
+    if to != api::ids::hex(shared.member_id).to_string() {
+        let [local, handler, from] = who;
+        let (header, cluster) = (("remote-peer-id-header", to.into()), ("cluster-id", hex(shared.cluster_id)));
+        shared.logger.warn("ignored streaming request; ID mismatch", &[local, handler, header, from, cluster]);
+        return text(StatusCode::PRECONDITION_FAILED, "to field mismatch\n");
+    }
+    match shared.transport.attach(from, kind) {
+        Some(body) => Response::new(body),
+        // Removed just now.
+        None => text(StatusCode::NOT_FOUND, "error sender not found\n"),
+    }
+}
+
+/// `POST /raft/snapshot`.
 pub(super) async fn snapshot(shared: &Arc<Shared>, request: Request) -> Response {
     if let Some(why) = refusal(shared, request.headers()) {
         return with_cluster(shared, text(StatusCode::PRECONDITION_FAILED, why));
     }
-    let response = match snapshot_head(request.into_body()).await {
-        Err(why) => text(StatusCode::BAD_REQUEST, format!("failed to decode raft message ({why})\n")),
-        Ok(message) if message.r#type() != MessageType::MsgSnap => {
-            text(StatusCode::BAD_REQUEST, "wrong raft message type\n")
-        }
-        Ok(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "failed to save KV snapshot (the sender is no member)\n"),
+    add_remote(shared, request.headers());
+    let place = snapshot::Place { disk: shared.disk.clone(), dir: shared.core.snap_dir() };
+    let response = match snapshot::receive(shared.transport.inner(), place, request.into_body()).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err((status, why)) => text(status, why),
     };
     with_cluster(shared, response)
-}
-
-/// A length in eight bytes, then a message of that length.
-async fn snapshot_head(mut body: Body) -> Result<raftpb::Message, &'static str> {
-    let mut bytes = Vec::new();
-    let mut wanted = 8;
-    loop {
-        if bytes.len() >= 8 {
-            let len = u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"));
-            if len > SNAPSHOT_HEAD_MAX {
-                return Err("rafthttp: error limit exceeded");
-            }
-            wanted = 8 + len as usize;
-        }
-        if bytes.len() >= wanted && wanted >= 8 && bytes.len() >= 8 {
-            return raftpb::Message::decode(&bytes[8..wanted]).map_err(|_| "proto: cannot parse invalid wire-format data");
-        }
-        match body.frame().await {
-            Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
-            Some(Err(_)) | None if bytes.is_empty() => return Err("EOF"),
-            Some(Err(_)) | None => return Err("unexpected EOF"),
-        }
-    }
 }
 
 /// `/raft/probing`, whatever the method: that this member is there, and its clock.
@@ -107,23 +151,4 @@ pub(super) fn probing(shared: &Shared) -> Response {
         at.year(), u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second()
     );
     plain(StatusCode::OK, format!("{{\"OK\":true,\"Now\":\"{now}\"}}\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(bytes: &[u8]) -> Result<raftpb::Message, &'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(snapshot_head(Body::from(bytes.to_vec())))
-    }
-
-    #[test]
-    fn the_head_of_a_snapshot_is_checked_before_it_is_believed() {
-        assert_eq!(head(b"").unwrap_err(), "EOF");
-        assert_eq!(head(&[0, 0, 0, 0, 0, 0, 0, 9, 8]).unwrap_err(), "unexpected EOF");
-        assert_eq!(head(&[0, 0, 0, 1, 0, 0, 0, 0]).unwrap_err(), "rafthttp: error limit exceeded");
-        assert!(head(&[0, 0, 0, 0, 0, 0, 0, 1, 0xff]).unwrap_err().starts_with("proto:"));
-        assert_eq!(head(&[0, 0, 0, 0, 0, 0, 0, 2, 8, 8, 77]).unwrap().r#type(), MessageType::MsgHeartbeat);
-    }
 }

@@ -4,15 +4,17 @@
 //! them up. No series is looked up by name while a request is served.
 //!
 //! Reading order: this file (what is counted), `value.rs` (counter, gauge, histogram), `families.rs` (names),
-//! `page.rs` (the text form), `process.rs` (what the system knows), `scrape.rs` (from values to the page).
+//! `peers.rs` (per peer), `page.rs` (the text form), `process.rs` (what the system knows), `scrape.rs` (from values to the page).
 
 mod families;
 mod page;
+mod peers;
 mod process;
 mod scrape;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::methods::{self, Kind, Method};
@@ -20,6 +22,7 @@ use etcdserver::apply::policy::POLICIES;
 use grpc::tally::{Event, Tally};
 use parking_lot::Mutex;
 
+pub(crate) use peers::{Peer, Peers};
 pub(crate) use process::{file_limit, open_files};
 pub(crate) use scrape::page;
 pub(crate) use value::{CallTimes, Counter, Gauge, Histogram};
@@ -324,6 +327,7 @@ pub(crate) struct Metrics {
     pub(crate) snap_marshal: Histogram,
     pub(crate) hash: Histogram,
     pub(crate) hash_revision: Histogram,
+    pub(crate) peers: Arc<Peers>,
 }
 
 impl Metrics {
@@ -348,6 +352,7 @@ impl Metrics {
             snap_marshal: Histogram::millis(),
             hash: hash(),
             hash_revision: hash(),
+            peers: Arc::default(),
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) fn page(shared: &Shared) -> String {
     watches(&mut page, &shared.metrics.threads);
     calls(&mut page, &shared.metrics.threads);
     health(&mut page, shared);
+    shared.metrics.peers.put(&mut page, &api::ids::hex(shared.member_id).to_string());
     process(&mut page);
     never(&mut page);
     page.render()
@@ -114,7 +115,6 @@ fn disk(page: &mut Page, shared: &Shared) {
     // Pages are merged while they are built; nothing is left to do apart from that.
     let merging = Histogram::millis();
     merging.observe_many(std::time::Duration::ZERO, metrics.backend_build.snapshot().count());
-    let unused = Histogram::millis();
     for (name, histogram) in [
         ("etcd_disk_wal_fsync_duration_seconds", &metrics.wal_fsync),
         ("etcd_disk_wal_write_duration_seconds", &metrics.wal_write),
@@ -127,13 +127,11 @@ fn disk(page: &mut Page, shared: &Shared) {
         ("etcd_snap_fsync_duration_seconds", &metrics.snap_fsync),
         ("etcd_debugging_snap_save_total_duration_seconds", &metrics.snap_save),
         ("etcd_debugging_snap_save_marshalling_duration_seconds", &metrics.snap_marshal),
-        // Only members of larger clusters receive databases.
-        ("etcd_snap_db_fsync_duration_seconds", &unused),
+        ("etcd_snap_db_fsync_duration_seconds", &metrics.peers.db_fsync),
+        ("etcd_snap_db_save_total_duration_seconds", &metrics.peers.db_save),
     ] {
         page.histogram(name, &[], &histogram.snapshot());
     }
-    let received = Histogram::new(std::time::Duration::from_millis(100), 10);
-    page.histogram("etcd_snap_db_save_total_duration_seconds", &[], &received.snapshot());
 }
 
 fn server(page: &mut Page, shared: &Shared, state: &State) {

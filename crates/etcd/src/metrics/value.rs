@@ -37,6 +37,11 @@ impl Gauge {
         self.0.store(n, Ordering::Relaxed);
     }
 
+    /// Adds from any thread.
+    pub(crate) fn add(&self, n: i64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
