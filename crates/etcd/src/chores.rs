@@ -1,4 +1,4 @@
-//! Work that comes up now and then: removing old files, and automatic compaction.
+//! Work that comes up now and then: removing old files, automatic compaction, and the first ticks of a start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use etcdserver::apply::policy::field;
 use etcdserver::effect::Proposal;
 use prost::Message;
 
-use crate::config::AutoCompaction;
+use crate::config::{AutoCompaction, value};
 use crate::logging::Field;
 use crate::member::handle::{MemberInput, Shared};
 
@@ -124,5 +124,44 @@ async fn propose(shared: &Shared, mode: &str, revision: i64, setting: Field<'_>)
         shared.logger.warn(&format!("failed auto {mode} compaction"), &fields);
     } else {
         shared.logger.info(&format!("completed auto {mode} compaction"), &fields);
+    }
+}
+
+/// How long a start looks for its peers before it lets the election timeout pass as it is, and how often it looks.
+const PEERS_WAIT: Duration = Duration::from_secs(5);
+const PEERS_POLL: Duration = Duration::from_millis(50);
+
+/// A member that has connected to its peers lets most of its first election timeout pass at once: if there is a
+/// leader it is heard from by then, and if there is none nobody need wait.
+pub(crate) async fn advance_ticks(shared: Arc<Shared>) {
+    let ticks = shared.core.election_ticks();
+    if shared.published.load().edge.cluster.members().len().max(shared.core.initial_cluster.len()) <= 1 {
+        return;
+    }
+    if !shared.config.election_tick_advance {
+        return shared.logger.info("skipping initial election tick advance", &[("election-ticks", ticks.into())]);
+    }
+    shared.logger.info("starting initial election tick advance", &[("election-ticks", ticks.into())]);
+    let start = Instant::now();
+    while start.elapsed() < PEERS_WAIT {
+        tokio::time::sleep(PEERS_POLL).await;
+        let cluster = shared.published.load().edge.cluster.clone();
+        let active = cluster.members().filter(|m| shared.transport.active_since(m.id).is_some()).count();
+        if active > 1 {
+            let forward = ticks.saturating_sub(2);
+            let skipped = shared.config.heartbeat * u32::try_from(forward).unwrap_or(u32::MAX);
+            shared.logger.info(
+                "initialized peer connections; fast-forwarding election ticks",
+                &[
+                    ("local-member-id", api::ids::hex(shared.member_id).to_string().into()),
+                    ("forward-ticks", forward.into()),
+                    ("forward-duration", value::format_duration(skipped).into()),
+                    ("election-ticks", ticks.into()),
+                    ("election-timeout", value::format_duration(shared.config.election).into()),
+                    ("active-remote-members", active.into()),
+                ],
+            );
+            return shared.member.push(MemberInput::FastForward(forward));
+        }
     }
 }

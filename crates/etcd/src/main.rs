@@ -19,7 +19,9 @@ mod logging;
 mod member;
 mod metrics;
 mod net;
+mod rafthttp;
 mod start;
+mod tls;
 mod v3rpc;
 
 use std::process::ExitCode;

@@ -4,6 +4,8 @@
 //! elects and the member publishes itself, and only then clients are accepted and the readiness line is written.
 //! Down: stop accepting, let raft finish what is committed, write it to the file, close.
 
+mod hand_over;
+mod join;
 mod lines;
 
 use std::os::unix::fs::DirBuilderExt;
@@ -26,11 +28,15 @@ use crate::logging::{Logger, human_bytes};
 use crate::member::handle::{Mail, MemberInput, Parts, Shared, State, now_since};
 use crate::member::lane::Lane;
 use crate::member::lines::{raft_level, say_defragmented, say_defragmenting, size_fields};
-use crate::member::{commit, log};
+use crate::member::mailbox::ThreadMailbox;
+use crate::member::{commit, corruption, forward, log, versions};
 use crate::metrics::Metrics;
-use crate::net::io::Stream;
-use crate::net::listen::{Listener, SocketOptions, bind};
-use crate::net::thread::{Serves, Thread};
+use crate::net::io::{Socket, Stream};
+use crate::net::enter::Serves;
+use crate::net::listen::{Entrance, Guarded, Listener, SocketOptions, bind, bind_clients};
+use crate::net::thread::Thread;
+use crate::rafthttp::{Dialer, Local, Transport};
+use crate::tls::{self, ServerTls};
 
 pub(crate) use lines::say_advice;
 
@@ -58,9 +64,13 @@ pub(crate) fn go_arch() -> &'static str {
 
 /// Bound sockets, before anything is served on them.
 struct Listeners {
-    client: Vec<(Listener, Serves)>,
-    peer: Vec<Listener>,
-    metrics: Vec<Listener>,
+    client: Vec<Entrance>,
+    peer: Vec<Guarded>,
+    metrics: Vec<Guarded>,
+    /// What the line about TLS for clients says.
+    client_tls: Option<String>,
+    /// Makes connections to peers.
+    dialer: Dialer,
 }
 
 /// Runs a member until it is told to stop.
@@ -81,14 +91,32 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
     lines::say_advice(config, logger);
     let listeners = listen(config, logger)?;
     config.auto_compaction.clone().map(drop)?;
-    let core = core_config(config)?;
+    let mut core = core_config(config)?;
     lines::say_start(config, logger, &core);
     let disk: Arc<dyn disk::Disk> = Arc::new(disk::os::OsDisk::new());
-    let lanes = open(&disk, &core, config, logger, start)?;
+    let remotes = join::before_first_start(&*disk, &listeners.dialer, logger, &mut core)?;
+    let lanes = open(&disk, &core, config, logger, &listeners.dialer, start)?;
+    let metrics = Metrics::new(network_threads(), config.raw.text("metrics") == "extensive");
+    let member = Arc::new(ThreadMailbox::default());
+    let transport = Transport::new(Local {
+        member_id: lanes.member_id,
+        cluster_id: lanes.cluster_id,
+        version: core.version,
+        peer_urls: core.advertise_peer_urls.clone(),
+        dialer: listeners.dialer.clone(),
+        logger: logger.clone(),
+        counts: metrics.peers.clone(),
+        member: member.clone(),
+    });
+    for known in &remotes {
+        transport.add_remote(known.id, known.peer_urls.clone());
+    }
     let shared = Shared::new(Parts {
         config: config.clone(),
         logger: logger.clone(),
-        metrics: Metrics::new(network_threads(), config.raw.text("metrics") == "extensive"),
+        metrics,
+        member,
+        transport,
         cluster_id: lanes.cluster_id,
         member_id: lanes.member_id,
         state: State {
@@ -104,6 +132,9 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
     });
     // Before the lanes run, which have lines of their own.
     lines::say_serving(&shared, &listeners.peer, &listeners.metrics);
+    if let Some(info) = &listeners.client_tls {
+        tls::say_starting("starting with client TLS", info, config, logger);
+    }
     let threads = spawn_lanes(&shared, lanes);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -138,6 +169,7 @@ fn open(
     core: &etcdserver::Config,
     config: &Config,
     logger: &Logger,
+    dialer: &Dialer,
     start: Instant,
 ) -> Result<Lanes, String> {
     let options = StorageOptions {
@@ -151,13 +183,6 @@ fn open(
     let report = &recovered.report;
     lines::say_bootstrap(logger, core.db_path().display().to_string(), began.elapsed(), report);
     let (member_id, cluster_id) = (report.member_id, report.cluster_id);
-    let voters = recovered.cluster.members().filter(|member| !member.is_learner).count();
-    if voters > 1 || recovered.cluster.members().len() > 1 {
-        return Err(format!(
-            "the data directory belongs to a cluster of {} members; this version of Mainstay runs single members only",
-            recovered.cluster.members().len()
-        ));
-    }
     let applier =
         Applier::new(Settings::new(core), recovered.store, recovered.attachments, recovered.cluster)
             .map_err(|error| error.to_string())?;
@@ -168,10 +193,26 @@ fn open(
     logger.warn("simple token is not cryptographically signed", &[]);
     logger.info("kvstore restored", &[("current-rev", recovered.report.current_revision.into())]);
     lines::say_quota(config, logger);
+    if config.gate("InitialCorruptCheck") && applier.cluster().members().len() > 1 {
+        check_initially(dialer, logger, &applier)?;
+    }
     let version = core.version.to_string();
     lines::say_member(config, logger, &recovered.report, &version, applier.cluster());
     let snapshot_index = recovered.report.snapshot_index;
     Ok(Lanes { cluster_id, member_id, applier, node, wal: recovered.wal, db: recovered.db, snapshot_index })
+}
+
+/// Compares the keys with those of the peers that can be reached.
+fn check_initially(dialer: &Dialer, logger: &Logger, applier: &Applier) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let view = applier.store().view();
+    let checked = corruption::check_initially(dialer, logger, applier.cluster(), &view);
+    runtime.block_on(checked).inspect_err(|error| {
+        logger.error("checkInitialHashKV failed", &[("error", error.into())]);
+    })
 }
 
 /// The directory, for nobody but its owner.
@@ -239,39 +280,61 @@ fn spawn_lanes(shared: &Arc<Shared>, lanes: Lanes) -> Vec<thread::JoinHandle<()>
     ]
 }
 
+/// Why a member stops.
+enum End {
+    Signal(&'static str),
+    /// It is no member any more.
+    Removed,
+}
+
+/// How long a member goes on after its own removal, as in etcd.
+const REMOVED_DELAY: Duration = Duration::from_secs(1);
+
+/// Time to connect to a peer, before the election timeout is added.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The life of the process once its lanes run: waits until the member is ready, serves, waits for a signal, stops.
 async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
     let logger = &shared.logger;
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be awaited");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be awaited");
-    let peers: Vec<String> = listeners.peer.iter().map(Listener::address).collect();
-    for listener in listeners.peer {
-        tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Peer));
-    }
+    let peers: Vec<String> = listeners.peer.iter().map(|guarded| guarded.listener.address()).collect();
+    shared.transport.serve(listeners.peer, &shared);
     for listener in listeners.metrics {
         tokio::task::spawn_local(accept_http(listener, shared.clone(), Port::Metrics));
     }
     tokio::task::spawn_local(chores::purge(shared.clone()));
     tokio::task::spawn_local(chores::compact(shared.clone()));
     tokio::task::spawn_local(chores::watch_files(shared.clone()));
-    let name = tokio::select! {
+    tokio::task::spawn_local(chores::advance_ticks(shared.clone()));
+    tokio::task::spawn_local(versions::watch(shared.clone()));
+    tokio::task::spawn_local(versions::end_downgrade(shared.clone()));
+    tokio::task::spawn_local(corruption::check_periodically(shared.clone()));
+    tokio::task::spawn_local(corruption::check_compactions(shared.clone()));
+    tokio::task::spawn_local(forward::run(shared.clone()));
+    let mut end = tokio::select! {
         () = shared.ready.notified() => None,
-        _ = terminate.recv() => Some("terminated"),
-        _ = interrupt.recv() => Some("interrupt"),
+        _ = terminate.recv() => Some(End::Signal("terminated")),
+        _ = interrupt.recv() => Some(End::Signal("interrupt")),
+        () = shared.removed.notified() => Some(End::Removed),
     };
     let mut networks = Vec::new();
-    let name = match name {
-        Some(name) => name,
-        None => {
-            networks = serve_clients(&shared, listeners.client);
-            tokio::select! {
-                _ = terminate.recv() => "terminated",
-                _ = interrupt.recv() => "interrupt",
-            }
+    if end.is_none() {
+        networks = serve_clients(&shared, listeners.client);
+        end = Some(tokio::select! {
+            _ = terminate.recv() => End::Signal("terminated"),
+            _ = interrupt.recv() => End::Signal("interrupt"),
+            () = shared.removed.notified() => End::Removed,
+        });
+    }
+    match end {
+        Some(End::Signal(name)) => {
+            logger.info("received signal; shutting down", &[("signal", name.into())]);
+            lines::say_closing(&shared.config, logger, "closing etcd server");
         }
-    };
-    logger.info("received signal; shutting down", &[("signal", name.into())]);
-    lines::say_closing(&shared.config, logger, "closing etcd server");
+        // The others must still hear from here that the removal is committed.
+        Some(End::Removed) | None => tokio::time::sleep(REMOVED_DELAY).await,
+    }
     shared.is_stopping.store(true, Ordering::Release);
     shared.tell_networks(|| Mail::Stop);
     let joined = tokio::task::spawn_blocking(move || {
@@ -280,7 +343,9 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
     if !joined.await.unwrap_or(false) {
         logger.error("a network thread ended with a panic", &[]);
     }
+    hand_over::hand_over(&shared).await;
     lines::say_stop(&shared);
+    shared.transport.stop();
     for address in &peers {
         logger.info("stopping serving peer traffic", &[("address", address.into())]);
         logger.info("stopped serving peer traffic", &[("address", address.into())]);
@@ -290,21 +355,24 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
 }
 
 /// Starts the network threads and says that the member serves.
-fn serve_clients(shared: &Arc<Shared>, listeners: Vec<(Listener, Serves)>) -> Vec<thread::JoinHandle<()>> {
+fn serve_clients(shared: &Arc<Shared>, entrances: Vec<Entrance>) -> Vec<thread::JoinHandle<()>> {
     let logger = &shared.logger;
     logger.info("ready to serve client requests", &[]);
-    let addresses: Vec<(String, Serves)> = listeners.iter().map(|(l, serves)| (l.address(), *serves)).collect();
+    let addresses: Vec<(String, Serves, bool, bool)> = entrances
+        .iter()
+        .map(|Entrance { listener, way }| (listener.address(), way.serves, way.in_clear, way.tls.is_some()))
+        .collect();
     let count = shared.networks.len();
-    let mut shares: Vec<Vec<(Listener, Serves)>> = (0..count).map(|_| Vec::new()).collect();
-    for (listener, serves) in listeners {
+    let mut shares: Vec<Vec<Entrance>> = (0..count).map(|_| Vec::new()).collect();
+    for entrance in entrances {
         // Every thread accepts on every socket: the kernel spreads connections over those that wait.
         for share in shares.iter_mut().skip(1) {
-            match listener.duplicate() {
-                Ok(copy) => share.push((copy, serves)),
+            match entrance.duplicate() {
+                Ok(copy) => share.push(copy),
                 Err(error) => logger.warn("cannot share a listener", &[("error", error.to_string().into())]),
             }
         }
-        shares[0].push((listener, serves));
+        shares[0].push(entrance);
     }
     let networks = shares.into_iter().enumerate().map(|(number, share)| {
         let shared = shared.clone();
@@ -316,28 +384,31 @@ fn serve_clients(shared: &Arc<Shared>, listeners: Vec<(Listener, Serves)>) -> Ve
     let networks = networks.collect();
     notify_init(logger);
     logger.info("grpc service status changed", &[("service", "".into()), ("status", "SERVING".into())]);
-    for (address, serves) in addresses {
+    for (address, serves, in_clear, is_secure) in addresses {
         let traffic = match serves {
             Serves::GrpcAndHttp => "grpc+http",
             Serves::GrpcOnly => "grpc",
             Serves::HttpOnly => "http",
         };
-        logger.info(
-            "serving client traffic insecurely; this is strongly discouraged!",
-            &[("traffic", traffic.into()), ("address", address.into())],
-        );
+        let fields = [("traffic", traffic.into()), ("address", address.into())];
+        if in_clear {
+            logger.info("serving client traffic insecurely; this is strongly discouraged!", &fields);
+        }
+        if is_secure {
+            logger.info("serving client traffic securely", &fields);
+        }
     }
     networks
 }
 
-fn network(number: u16, shared: Arc<Shared>, listeners: Vec<(Listener, Serves)>) {
+fn network(number: u16, shared: Arc<Shared>, entrances: Vec<Entrance>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(WORKERS_MAX)
         .thread_keep_alive(Duration::from_secs(5))
         .build()
         .expect("a runtime can be built");
-    runtime.block_on(Thread::new(number, shared).run(listeners));
+    runtime.block_on(Thread::new(number, shared).run(entrances));
     // Workers of calls that are over may still read the file; they end by themselves.
     runtime.shutdown_background();
 }
@@ -353,11 +424,22 @@ fn notify_init(logger: &Logger) {
     }
 }
 
-async fn accept_http(listener: Listener, shared: Arc<Shared>, port: Port) {
-    let serve = |stream: Stream| {
+async fn accept_http(guarded: Guarded, shared: Arc<Shared>, port: Port) {
+    let Guarded { listener, tls } = guarded;
+    let serve = async |socket: Socket| {
         let shared = shared.clone();
+        let pass = match &tls {
+            Some(tls) => Some((tls.clone(), tls.enter().await)),
+            None => None,
+        };
         tokio::task::spawn_local(async move {
-            http::serve_other(stream, shared, port).await;
+            let stream = match pass {
+                Some((tls, pass)) => tls.accept(pass, socket, Vec::new()).await,
+                None => Some(Stream::plain(socket)),
+            };
+            if let Some(stream) = stream {
+                http::serve_other(stream, shared, port).await;
+            }
         });
     };
     match listener {
@@ -365,7 +447,7 @@ async fn accept_http(listener: Listener, shared: Arc<Shared>, port: Port) {
             let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime has I/O");
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => serve(Stream::Tcp(stream)),
+                    Ok((stream, _)) => serve(Socket::Tcp(stream)).await,
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
@@ -374,7 +456,7 @@ async fn accept_http(listener: Listener, shared: Arc<Shared>, port: Port) {
             let listener = tokio::net::UnixListener::from_std(listener).expect("the runtime has I/O");
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => serve(Stream::Unix(stream)),
+                    Ok((stream, _)) => serve(Socket::Unix(stream)).await,
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
@@ -386,16 +468,9 @@ async fn accept_http(listener: Listener, shared: Arc<Shared>, port: Port) {
 fn refuse_later(config: &Config) -> Result<(), String> {
     let raw = &config.raw;
     let given = |name: &str| raw.is_set(name) && !matches!(raw.text(name), "" | "false");
-    let tls = [
-        "cert-file", "key-file", "trusted-ca-file", "client-cert-auth", "auto-tls", "client-crl-file",
-        "client-cert-allowed-hostname", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file",
-        "peer-client-cert-auth", "peer-auto-tls", "peer-crl-file", "peer-cert-allowed-cn",
-        "peer-cert-allowed-hostname", "cipher-suites",
-    ];
-    let clusters = ["force-new-cluster", "discovery-srv", "discovery-endpoints"];
+    let discovery = ["discovery-srv", "discovery-endpoints"];
     let later = [
-        (&tls[..], "TLS"),
-        (&clusters[..], "clusters of more than one member"),
+        (&discovery[..], "discovery"),
         (&["enable-distributed-tracing"][..], "distributed tracing"),
     ];
     for (names, what) in later {
@@ -405,10 +480,6 @@ fn refuse_later(config: &Config) -> Result<(), String> {
     }
     if value::parse_int(raw.text("max-learners")).is_ok_and(|learners| learners < 0) {
         return Err("membership: too many learner members in cluster".into());
-    }
-    let urls = [&config.listen_client, &config.listen_peer, &config.listen_client_http, &config.listen_metrics];
-    if let Some(url) = urls.iter().flat_map(|urls| urls.iter()).find(|url| url.is_secure()) {
-        return Err(format!("{url} is not available in this version of Mainstay: it does not have TLS yet"));
     }
     let jwt = raw.text("auth-token");
     if !matches!(jwt.split(',').next(), Some("simple" | "jwt" | "")) {
@@ -423,18 +494,21 @@ fn refuse_later(config: &Config) -> Result<(), String> {
 fn listen(config: &Config, logger: &Logger) -> Result<Listeners, String> {
     let options = SocketOptions { reuse_port: config.reuse_port, reuse_address: config.reuse_address };
     logger.info("configuring peer listeners", &[("listen-peer-urls", lines::texts(&config.listen_peer).into())]);
-    let peer = config.listen_peer.iter().map(|url| bind(url, options)).collect::<Result<_, _>>()?;
+    let peer_tls = tls::for_peers(config, logger)?;
+    let guard = |urls: &[value::Address], tls: &Option<ServerTls>| -> Result<Vec<Guarded>, String> {
+        let guard = |url: &value::Address| {
+            let tls = tls.as_ref().filter(|_| url.is_secure()).map(ServerTls::for_another);
+            Ok(Guarded { listener: bind(url, options)?, tls })
+        };
+        urls.iter().map(guard).collect()
+    };
+    let peer = guard(&config.listen_peer, &peer_tls.listening)?;
     logger.info("configuring client listeners", &[("listen-client-urls", lines::texts(&config.listen_client).into())]);
-    let mut client = Vec::new();
-    let apart = !config.listen_client_http.is_empty();
-    for url in &config.listen_client {
-        client.push((bind(url, options)?, if apart { Serves::GrpcOnly } else { Serves::GrpcAndHttp }));
-    }
-    for url in &config.listen_client_http {
-        client.push((bind(url, options)?, Serves::HttpOnly));
-    }
-    let metrics = config.listen_metrics.iter().map(|url| bind(url, options)).collect::<Result<_, _>>()?;
-    Ok(Listeners { client, peer, metrics })
+    let client_tls = tls::for_clients(config, logger)?;
+    let client = bind_clients(config, options, &client_tls)?;
+    let metrics = guard(&config.listen_metrics, &client_tls.metrics)?;
+    let dialer = Dialer::new(DIAL_TIMEOUT + config.election, peer_tls.dialling);
+    Ok(Listeners { client, peer, metrics, client_tls: client_tls.info, dialer })
 }
 
 /// The settings as the core takes them.
@@ -448,12 +522,6 @@ fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
             None => founders.push((name.into(), vec![url.into()])),
         }
     }
-    if founders.len() > 1 {
-        return Err(format!(
-            "--initial-cluster names {} members; this version of Mainstay runs single members only",
-            founders.len()
-        ));
-    }
     let spoken = api::version::RELEASES.iter().find(|release| u64::from(release.minor) == config.emulated_minor);
     let version = *spoken.expect("the flag's choices are the releases");
     let mut seed = [0u8; 8];
@@ -465,7 +533,8 @@ fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
         initial_cluster: founders,
         initial_cluster_token: config.initial_cluster_token.clone(),
         new_cluster: !config.is_existing,
-        force_new_cluster: false,
+        joining: None,
+        force_new_cluster: value::parse_bool(config.raw.text("force-new-cluster")) == Some(true),
         discovery: false,
         advertise_peer_urls: lines::texts(&config.advertise_peer),
         advertise_client_urls: lines::texts(&config.advertise_client),

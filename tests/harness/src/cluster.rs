@@ -67,6 +67,11 @@ impl Cluster {
         flags
     }
 
+    /// What a member of this cluster is started with.
+    pub fn flags(&self, i: usize) -> Vec<String> {
+        self.flags_of(i, "new")
+    }
+
     /// `m0=URL,m1=URL,...` of all members there are.
     pub fn initial_cluster(&self) -> String {
         let members = self.members.iter().enumerate();

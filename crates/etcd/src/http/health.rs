@@ -16,34 +16,56 @@ use crate::logging::Level;
 use crate::member::handle::{Shared, State};
 use crate::metrics;
 
-/// One thing that is checked.
-type Check = (&'static str, fn(&Shared, &State) -> Result<(), String>);
+/// One thing that is checked, and whether a read index comes first.
+#[derive(Clone, Copy)]
+struct Check {
+    name: &'static str,
+    is_linearizable: bool,
+    check: fn(&Shared, &State) -> Result<(), String>,
+}
 
-const LIVE: &[Check] = &[("serializable_read", serializable_read)];
+const fn local(name: &'static str, check: fn(&Shared, &State) -> Result<(), String>) -> Check {
+    Check { name, is_linearizable: false, check }
+}
+
+const LIVE: &[Check] = &[local("serializable_read", read)];
 const READY: &[Check] = &[
-    ("data_corruption", data_corruption),
-    ("serializable_read", serializable_read),
-    ("linearizable_read", linearizable_read),
-    ("non_learner", non_learner),
+    local("data_corruption", data_corruption),
+    local("serializable_read", read),
+    Check { name: "linearizable_read", is_linearizable: true, check: read },
+    local("non_learner", non_learner),
 ];
 
-/// The answer, if the path is one of a health check.
-pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Option<Response> {
-    let query = || Query::parse(request.uri().query());
-    let path = request.uri().path();
-    if path == "/health" {
-        return Some(unless_get(request).unwrap_or_else(|| health(shared, &query())));
+/// The answer, if the path is one of a health check. Nothing of the request is kept while it is waited for.
+pub(super) fn answer(
+    shared: &Arc<Shared>,
+    request: &Request,
+) -> impl Future<Output = Option<Response>> + Send + use<> {
+    let refused = unless_get(request);
+    let query = Query::parse(request.uri().query());
+    let path = request.uri().path().to_string();
+    let shared = shared.clone();
+    async move {
+        if path == "/health" {
+            return Some(match refused {
+                Some(refused) => refused,
+                None => health(&shared, &query).await,
+            });
+        }
+        let (endpoint, checks, rest) = match path.strip_prefix("/livez") {
+            Some(rest) => ("livez", LIVE, rest),
+            None => ("readyz", READY, path.strip_prefix("/readyz")?),
+        };
+        let chosen: Vec<Check> = match rest.strip_prefix('/') {
+            None if rest.is_empty() => checks.to_vec(),
+            None => return None,
+            Some(name) => vec![*checks.iter().find(|known| known.name == name)?],
+        };
+        Some(match refused {
+            Some(refused) => refused,
+            None => run(&shared, endpoint, &path, &chosen, &query).await,
+        })
     }
-    let (endpoint, checks, rest) = match path.strip_prefix("/livez") {
-        Some(rest) => ("livez", LIVE, rest),
-        None => ("readyz", READY, path.strip_prefix("/readyz")?),
-    };
-    let chosen: Vec<Check> = match rest.strip_prefix('/') {
-        None if rest.is_empty() => checks.to_vec(),
-        None => return None,
-        Some(name) => vec![*checks.iter().find(|(known, _)| *known == name)?],
-    };
-    Some(unless_get(request).unwrap_or_else(|| run(shared, endpoint, path, &chosen, &query())))
 }
 
 /// A key is read, as etcd does it: whoever counts ranges counts this one too.
@@ -64,38 +86,34 @@ fn data_corruption(_: &Shared, state: &State) -> Result<(), String> {
     if state.edge.alarms.any(CORRUPT) { Err("alarm activated: CORRUPT".into()) } else { Ok(()) }
 }
 
-fn serializable_read(shared: &Shared, state: &State) -> Result<(), String> {
-    read(shared, state)
-}
-
-fn linearizable_read(shared: &Shared, state: &State) -> Result<(), String> {
-    if !state.edge.reads_are_local {
-        return Err("etcdserver: no leader".into());
-    }
-    read(shared, state)
-}
-
 fn non_learner(_: &Shared, state: &State) -> Result<(), String> {
     if state.role.is_learner { Err("not supported for learner".into()) } else { Ok(()) }
 }
 
 /// Runs checks and answers with one line for each, or with a word when all is well and nobody wants to know more.
-fn run(shared: &Shared, endpoint: &'static str, path: &str, checks: &[Check], query: &Query) -> Response {
-    let state = shared.published.load();
+async fn run(
+    shared: &Shared,
+    endpoint: &'static str,
+    path: &str,
+    checks: &[Check],
+    query: &Query,
+) -> Response {
     let (mut lines, mut failed) = (String::new(), false);
     for name in query.all("exclude") {
-        if !checks.iter().any(|(known, _)| *known == name) {
+        if !checks.iter().any(|known| known.name == name) {
             shared.logger.warn("some health checks cannot be excluded", &[("missing-health-checks", name.into())]);
         }
     }
-    for (name, check) in checks.iter().filter(|(name, _)| !query.all("exclude").any(|excluded| excluded == *name)) {
-        let result = check(shared, &state);
-        shared.metrics.http.checked(endpoint, name, result.is_ok());
+    for check in checks.iter().filter(|check| !query.all("exclude").any(|excluded| excluded == check.name)) {
+        let index = if check.is_linearizable { read_index(shared).await } else { Ok(()) };
+        let state = shared.published.load_full();
+        let result = index.and_then(|()| (check.check)(shared, &state));
+        shared.metrics.http.checked(endpoint, check.name, result.is_ok());
         match result {
-            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Ok(()) => lines.push_str(&format!("[+]{} ok\n", check.name)),
             Err(why) => {
                 failed = true;
-                lines.push_str(&format!("[-]{name} failed: {why}\n"));
+                lines.push_str(&format!("[-]{} failed: {why}\n", check.name));
             }
         }
     }
@@ -109,14 +127,22 @@ fn run(shared: &Shared, endpoint: &'static str, path: &str, checks: &[Check], qu
     super::text(StatusCode::OK, if query.has("verbose") { lines + "ok\n" } else { "ok\n".into() })
 }
 
+async fn read_index(shared: &Shared) -> Result<(), String> {
+    shared.read_index().await.map_err(|status| status.message.into_owned())
+}
+
 /// The old check: alarms, leader, a read.
-fn health(shared: &Shared, query: &Query) -> Response {
-    let state = shared.published.load();
+async fn health(shared: &Shared, query: &Query) -> Response {
+    let state = shared.published.load_full();
     let serializable = query.first("serializable") == Some("true");
     let excluded: Vec<&str> = query.all("exclude").collect();
-    let reason = alarm_reason(shared, &state, &excluded)
-        .or_else(|| (!serializable).then(|| leader_reason(shared, &state)).flatten())
-        .or_else(|| read(shared, &state).err().map(|error| format!("RANGE ERROR:{error}")));
+    let mut reason = alarm_reason(shared, &state, &excluded)
+        .or_else(|| (!serializable).then(|| leader_reason(shared, &state)).flatten());
+    if reason.is_none() {
+        let index = if serializable { Ok(()) } else { read_index(shared).await };
+        let state = shared.published.load_full();
+        reason = index.and_then(|()| read(shared, &state)).err().map(|error| format!("RANGE ERROR:{error}"));
+    }
     let http = &shared.metrics.http;
     let Some(reason) = reason else {
         http.health_success.add(1);

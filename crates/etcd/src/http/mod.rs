@@ -11,6 +11,7 @@ mod debug;
 mod health;
 mod io;
 mod metrics;
+mod plain;
 mod peer;
 mod peer_lease;
 mod peer_raft;
@@ -29,8 +30,10 @@ use hyper_util::service::TowerToHyperService;
 
 use crate::member::handle::Shared;
 use crate::net::io::Stream;
-use io::Prefixed;
+pub(crate) use io::Prefixed;
 
+pub(crate) use peer::serve as serve_peer;
+pub(crate) use plain::{PlainAnswer, answer as answer_plain, request as plain_request};
 pub(crate) use peer_lease::{PEER_THREAD, PeerCalls};
 
 /// Longest wait for the headers of a request.
@@ -40,13 +43,16 @@ const HEADER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
     Client,
+    /// The same through TLS: a browser has looked at the certificate, so that the host needs no check.
+    SecureClient,
     Peer,
     Metrics,
 }
 
 /// Serves one connection of a client that does not speak HTTP/2.
 pub(crate) async fn serve_client(stream: Stream, first: Vec<u8>, shared: Arc<Shared>) {
-    serve(Prefixed::new(stream, first), shared, Port::Client).await;
+    let port = if stream.is_secure() { Port::SecureClient } else { Port::Client };
+    serve(Prefixed::new(stream, first), shared, port).await;
 }
 
 /// Serves one connection of a peer or of a metrics listener.
@@ -78,26 +84,28 @@ async fn answer(State((shared, port)): State<(Arc<Shared>, Port)>, request: Requ
         return refused;
     }
     match port {
-        Port::Client => client::answer(&shared, request).await,
+        Port::Client => client::answer(&shared, request, false).await,
+        Port::SecureClient => client::answer(&shared, request, true).await,
         Port::Peer => peer::answer(&shared, request).await,
-        Port::Metrics => metrics_port(&shared, &request),
+        Port::Metrics => metrics_port(&shared, request).await,
     }
 }
 
 /// The listeners for metrics: no check of the host, no CORS, nothing else.
-fn metrics_port(shared: &Arc<Shared>, request: &Request) -> Response {
-    if let Some(elsewhere) = redirect(request, &[]) {
+async fn metrics_port(shared: &Arc<Shared>, request: Request) -> Response {
+    if let Some(elsewhere) = redirect(&request, &[]) {
         return elsewhere;
     }
-    measured(shared, request).unwrap_or_else(not_found)
+    measured(shared, request).await.unwrap_or_else(not_found)
 }
 
 /// Health and metrics, which clients are served too.
-fn measured(shared: &Arc<Shared>, request: &Request) -> Option<Response> {
+async fn measured(shared: &Arc<Shared>, request: Request) -> Option<Response> {
     if request.uri().path() == "/metrics" {
         return Some(metrics::metrics(shared, request.headers()));
     }
-    health::answer(shared, request)
+    let answer = health::answer(shared, &request);
+    answer.await
 }
 
 /// The answer to a method that a path does not have.

@@ -226,6 +226,18 @@ impl Logger {
             .expect("standard error needs no opening")
     }
 
+    /// A logger that writes nothing: for attempts whose failure means nothing.
+    pub(crate) fn silent() -> Logger {
+        Logger(Arc::new(Inner {
+            level: Level::Fatal,
+            form: Form::Json,
+            offset_seconds: 0,
+            samples: false,
+            sampler: Mutex::default(),
+            sinks: Mutex::default(),
+        }))
+    }
+
     #[track_caller]
     pub(crate) fn info(&self, text: &str, fields: &[Field<'_>]) {
         self.write(Level::Info, "", text, fields, Location::caller());

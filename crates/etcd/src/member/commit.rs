@@ -6,6 +6,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use etcdserver::apply::Applier;
+use etcdserver::effect::LeaseChange;
+use etcdserver::bootstrap::{self, StorageOptions};
+use etcdserver::install;
+use etcdserver::membership::Cluster;
 use tokio::sync::oneshot;
 
 use crate::member::handle::{MemberInput, Shared};
@@ -24,8 +29,25 @@ pub(crate) enum Job {
     Force,
     /// Move pages until the file is as small as it can be.
     Defragment(oneshot::Sender<Result<(), String>>),
+    /// Put the database received with a snapshot in the place of this one.
+    Install {
+        /// Index of the snapshot.
+        index: u64,
+        /// The members before it.
+        before: Arc<Cluster>,
+    },
     /// Close the file and end.
     Close,
+}
+
+/// A received database in use, and what the member thread goes on with.
+pub(crate) struct Installed {
+    /// The apply lane as the file says it is.
+    pub(crate) applier: Applier,
+    /// What the lease clock must forget and learn.
+    pub(crate) leases: Vec<LeaseChange>,
+    /// Sizes of the file.
+    pub(crate) sizes: bolt::Sizes,
 }
 
 /// The file after a job.
@@ -98,9 +120,10 @@ pub(crate) fn run(shared: &Arc<Shared>, db: bolt::Db) {
             shared.commit.take(&mut jobs);
         }
         for job in jobs.drain(..) {
-            if !committer.run_job(job) {
-                committer.close();
-                return;
+            match job {
+                Job::Close => return committer.close(),
+                Job::Install { index, before } => committer = committer.install(index, &before),
+                job => committer.run_job(job),
             }
         }
         committer.defragment_step();
@@ -108,8 +131,8 @@ pub(crate) fn run(shared: &Arc<Shared>, db: bolt::Db) {
 }
 
 impl Committer {
-    /// Does one job; says whether to go on.
-    fn run_job(&mut self, job: Job) -> bool {
+    /// Does one job on the file.
+    fn run_job(&mut self, job: Job) {
         match job {
             Job::Commit { batch, force } => self.commit(batch, force),
             Job::Force => {
@@ -128,9 +151,38 @@ impl Committer {
                 }
                 self.defragments.push(done);
             }
-            Job::Close => return false,
+            Job::Install { .. } | Job::Close => unreachable!("they take the file away"),
         }
-        true
+    }
+
+    /// Goes over to a database that the leader sent. Reading it into memory takes long with many keys: that is why it
+    /// is done here, while the member thread ticks.
+    fn install(mut self, index: u64, before: &Cluster) -> Committer {
+        let start = Instant::now();
+        for done in self.defragments.drain(..) {
+            let _gone = done.send(Err("the database was replaced by a snapshot of the leader".into()));
+        }
+        let shared = self.shared.clone();
+        let fail = |error: bootstrap::Error| -> ! {
+            shared.logger.fatal("failed to open snapshot backend", &[("error", error.to_string().into())])
+        };
+        let (disk, core) = (&shared.disk, &shared.core);
+        let db = match install::take_over(disk, core, &StorageOptions::default().db, self.db, index) {
+            Ok(db) => db,
+            Err(error) => fail(error),
+        };
+        let reader = db.reader();
+        let (applier, leases) = match install::rebuild(reader.view(), core, before, index) {
+            Ok(rebuilt) => rebuilt,
+            Err(error) => fail(error),
+        };
+        let sizes = db.sizes();
+        shared.logger.info(
+            "restored from a snapshot of the leader",
+            &[("snapshot-index", index.into()), ("took", start.elapsed().into())],
+        );
+        shared.member.push(MemberInput::Installed(Box::new(Installed { applier, leases, sizes })));
+        Committer { shared, db, reader, defragments: Vec::new(), before: sizes, in_vain: 0, ..self }
     }
 
     /// Writes a batch. Without room it is tried again until there is some: the member raises the alarm meanwhile,

@@ -16,11 +16,14 @@ use etcdserver::read::Published;
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
-use crate::http::PeerCalls;
+use crate::http::{PeerCalls, PlainAnswer};
 use crate::logging::Logger;
+use crate::member::ask::Tasks;
+use crate::member::forward::Forward;
 use crate::member::mailbox::{TaskMailbox, ThreadMailbox};
 use crate::member::meter::CallStats;
 use crate::metrics::Metrics;
+use crate::rafthttp::Transport;
 use crate::v3rpc::Done;
 
 /// What may be said to the member thread.
@@ -64,6 +67,19 @@ pub(crate) enum MemberInput {
         /// The change; its id is filled in later.
         change: raftpb::ConfChange,
     },
+    /// Whether a learner has caught up; `None` when this member does not lead, or does not know it.
+    LearnerIsReady {
+        /// The learner.
+        id: u64,
+        /// Who asks.
+        answer: oneshot::Sender<Option<bool>>,
+    },
+    /// The lowest version of all servers of the cluster; `None` while that of any of them is unknown.
+    LowestServer(Option<api::version::Version>),
+    /// As many ticks may pass at once: a start that has seen its peers does not wait a whole election timeout.
+    FastForward(usize),
+    /// The commit thread has put a received database in the place of the one before.
+    Installed(Box<crate::member::commit::Installed>),
     /// Hand leadership to a member; 0 leaves the choice to raft.
     TransferLeader(u64),
     /// Stop: everything acknowledged is durable, what waits is told.
@@ -84,12 +100,16 @@ pub(crate) enum Mail {
     Refused(Vec<(ReplyTo, Status)>),
     /// Changes of keys, in order; the published view covers them.
     Events(Arc<Vec<Arc<mvcc::EventBatch>>>),
+    /// The store was replaced by one received from the leader; the published view is of the new one.
+    Replaced,
     /// The physical part of a compaction ended at this revision.
     CompactionFinished(i64),
     /// Work that a thread of its own did for a call.
     Done(ReplyTo, Done),
     /// Calls that took long, before their answers.
     Slow(Vec<(ReplyTo, CallStats)>),
+    /// The answer to a request that is not gRPC.
+    Plain(ReplyTo, PlainAnswer),
     /// Say goodbye to clients and end.
     Stop,
 }
@@ -130,7 +150,9 @@ pub(crate) struct Shared {
     /// Settings of the core.
     pub(crate) core: etcdserver::Config,
     pub(crate) disk: Arc<dyn disk::Disk>,
-    pub(crate) member: ThreadMailbox<MemberInput>,
+    pub(crate) member: Arc<ThreadMailbox<MemberInput>>,
+    /// The way to the other members.
+    pub(crate) transport: Transport,
     pub(crate) networks: Vec<TaskMailbox<Mail>>,
     pub(crate) commit: ThreadMailbox<crate::member::commit::Job>,
     /// The last revision whose compaction is physically done.
@@ -139,6 +161,15 @@ pub(crate) struct Shared {
     pub(crate) ready: Notify,
     /// Calls of other members that wait for the member thread.
     pub(crate) peer_calls: PeerCalls,
+    /// Tasks that wait for the member thread.
+    pub(crate) tasks: Tasks,
+    /// What only the leader can answer, on its way there.
+    pub(crate) forwards: TaskMailbox<Forward>,
+    /// The version monitor is wanted before its time.
+    pub(crate) versions_wanted: Notify,
+    /// The member was removed from the cluster: the process ends.
+    pub(crate) removed: Notify,
+    is_removed: AtomicBool,
     /// The process stops.
     pub(crate) is_stopping: AtomicBool,
     start: Instant,
@@ -155,6 +186,8 @@ pub(crate) struct Parts {
     pub(crate) core: etcdserver::Config,
     pub(crate) disk: Arc<dyn disk::Disk>,
     pub(crate) network_threads: usize,
+    pub(crate) member: Arc<ThreadMailbox<MemberInput>>,
+    pub(crate) transport: Transport,
     pub(crate) start: Instant,
 }
 
@@ -173,12 +206,18 @@ impl Shared {
             published: ArcSwap::from_pointee(parts.state),
             core: parts.core,
             disk: parts.disk,
-            member: ThreadMailbox::default(),
+            member: parts.member,
+            transport: parts.transport,
             networks: (0..parts.network_threads).map(|_| TaskMailbox::default()).collect(),
             commit: ThreadMailbox::default(),
             compaction_finished: AtomicI64::new(-1),
             ready: Notify::new(),
             peer_calls: PeerCalls::default(),
+            tasks: Tasks::default(),
+            forwards: TaskMailbox::default(),
+            versions_wanted: Notify::new(),
+            removed: Notify::new(),
+            is_removed: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             start: parts.start,
         })
@@ -209,6 +248,19 @@ impl Shared {
     /// How long a unary call may take without a line about it; zero when there is one for all.
     pub(crate) fn slow_call(&self) -> std::time::Duration {
         if self.logger.admits(crate::logging::Level::Debug) { std::time::Duration::ZERO } else { self.config.slow_call }
+    }
+
+    /// This member was removed from the cluster, as its own log or its peers say: it stops.
+    pub(crate) fn say_removed(&self) {
+        if self.is_removed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.logger.warn(
+            "server error",
+            &[("error", "the member has been permanently removed from the cluster".into())],
+        );
+        self.logger.warn("data-dir used by this member must be removed", &[]);
+        self.removed.notify_one();
     }
 
     /// Whether the process stops.

@@ -5,19 +5,24 @@
 //! published state is replaced before the answers of the same turn leave: whoever sees an answer sees its effect.
 
 mod file;
+mod install;
 mod measure;
+mod peers;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::error::ErrorCode;
-use api::Status;
+use api::version::Version;
+use api::{Status, raftpb};
 use etcdserver::apply::Applier;
 use etcdserver::apply::reply::Reply;
 use etcdserver::effect::{
     Append, ClusterVersions, Committed, ConfApplied, LeaseQuestion, LeaseTimes, Outcome, Proposal, RaftEffect,
     RaftInput, Renewal, ReplyTo,
 };
+use etcdserver::membership::Cluster;
 use etcdserver::raft::Node;
 use bytes::Bytes;
 use mvcc::schema::{self, Bucket, StorageVersion};
@@ -25,6 +30,7 @@ use mvcc::EventBatch;
 use tokio::sync::oneshot;
 
 use crate::http::PEER_THREAD;
+use crate::member::ask::TASK_THREAD;
 use crate::member::commit;
 use crate::member::handle::{Mail, MemberInput, Shared, State};
 use crate::member::log;
@@ -60,6 +66,20 @@ pub(crate) struct Lane {
     node: Node,
     applier: Applier,
     outgoing: Vec<Outgoing>,
+    /// Answers to tasks, which leave with the others.
+    task_answers: Vec<(ReplyTo, Result<Reply, Status>)>,
+    /// Members that the transport knows, with their URLs.
+    peers: BTreeMap<u64, Vec<String>>,
+    /// Followers that need a snapshot: their messages, until a batch with all that is applied is handed over, and
+    /// while it is out.
+    building: Vec<raftpb::Message>,
+    building_in_batch: Vec<raftpb::Message>,
+    /// The members as of the batch that is out.
+    frozen_cluster: Arc<Cluster>,
+    /// What waits while a received database takes the place of the present one.
+    installing: Option<VecDeque<Committed>>,
+    /// The lowest server version among all members, as last heard.
+    lowest_server: Option<Version>,
     events: Vec<Arc<EventBatch>>,
     effects: Vec<RaftEffect>,
     outcome: Outcome,
@@ -96,7 +116,7 @@ pub(crate) struct Lane {
     applied_at_compaction: u64,
     nospace_raised: bool,
     /// As last logged.
-    cluster_version: Option<api::version::Version>,
+    cluster_version: Option<Version>,
     is_dirty: bool,
     stopping: bool,
 }
@@ -126,8 +146,16 @@ impl Lane {
         let file_at = applier.applied();
         let cluster_version = applier.cluster().version();
         let meter = Meter::new(&shared);
+        let frozen_cluster = applier.cluster().clone();
         Lane {
             meter,
+            task_answers: Vec::new(),
+            peers: BTreeMap::new(),
+            building: Vec::new(),
+            building_in_batch: Vec::new(),
+            frozen_cluster,
+            installing: None,
+            lowest_server: None,
             leader: 0,
             compaction_start: None,
             snapshot_index,
@@ -162,6 +190,8 @@ impl Lane {
     /// Runs until told to stop; then everything applied is in the file, durably.
     pub(crate) fn run(mut self) {
         self.tell_versions();
+        self.shared.transport.set_removed(self.applier.cluster().removed());
+        self.follow_members();
         // A fresh file gets its buckets before anything else, as in etcd.
         self.hand_batch(false);
         let mut batch = Vec::new();
@@ -217,11 +247,23 @@ impl Lane {
             MemberInput::Committed(committed) => self.committed(committed),
             MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
             MemberInput::NoSpace => self.no_space(),
-            MemberInput::Peer(message) | MemberInput::ReceivedSnapshot(message) => {
+            MemberInput::Peer(message) => {
+                self.shared.transport.taken(&message);
                 self.step(RaftInput::Message(message));
             }
+            MemberInput::ReceivedSnapshot(message) => self.step(RaftInput::Message(message)),
             MemberInput::SnapshotDone { to, ok } => self.step(RaftInput::SnapshotDone { to, ok }),
             MemberInput::Unreachable(id) => self.step(RaftInput::Unreachable(id)),
+            MemberInput::LearnerIsReady { id, answer } => {
+                // Whoever has gone needs no answer.
+                let _gone = answer.send(self.node.learner_is_ready(id));
+            }
+            MemberInput::LowestServer(version) => {
+                self.lowest_server = version;
+                self.tell_versions();
+            }
+            MemberInput::FastForward(ticks) => self.node.fast_forward(ticks),
+            MemberInput::Installed(installed) => self.installed(*installed),
             MemberInput::ConfChange { reply_to, change } => self.step(RaftInput::ConfChange { reply_to, change }),
             MemberInput::TransferLeader(to) => self.step(RaftInput::TransferLeader { to }),
             MemberInput::Stop => self.stopping = true,
@@ -273,48 +315,23 @@ impl Lane {
                     self.reads.push((index, waiting));
                 }
             }
-            RaftEffect::Renewed(renewed) => {
-                self.shared.metrics.lane.lease_renewed.bump(renewed.iter().filter(|(_, ttl)| *ttl > 0).count() as u64);
-                for row in renewed {
-                    if row.0.reply_to.thread == PEER_THREAD {
-                        self.shared.peer_calls.renewed(row.0, row.1);
-                        continue;
-                    }
-                    self.outgoing[usize::from(row.0.reply_to.thread)].renewed.push(row);
-                }
-            }
-            RaftEffect::LeaseTimes(answers) => {
-                for row in answers {
-                    if row.0.reply_to.thread == PEER_THREAD {
-                        self.shared.peer_calls.times(row.0, &row.1);
-                        continue;
-                    }
-                    self.outgoing[usize::from(row.0.reply_to.thread)].lease_times.push(row);
-                }
-            }
+            RaftEffect::Renewed(renewed) => self.renewed(renewed),
+            RaftEffect::LeaseTimes(answers) => self.lease_times(answers),
             RaftEffect::Refused(refused) => self.refused(refused),
             RaftEffect::Role(role) => {
                 self.applier.set_reads_are_local(role.reads_are_local);
-                if role.leader != 0 && role.leader != self.leader {
-                    self.shared.metrics.lane.leader_changes.bump(1);
-                }
-                self.leader = role.leader;
-                self.is_dirty = true;
+                self.role_changed(role);
             }
-            RaftEffect::ConfChanged(_) => self.is_dirty = true,
+            RaftEffect::ConfChanged(_) => {
+                self.is_dirty = true;
+                self.follow_members();
+            }
             RaftEffect::SnapshotDue { applied } => self.snapshot_due(applied),
             RaftEffect::Published => self.shared.published_itself(),
-            // A lone member has nobody to send to, to ask or to bring up to date. A directory of a larger cluster
-            // is refused at start, so none of these can matter here.
-            RaftEffect::Send(_) | RaftEffect::BuildSnapshot(_) => {}
-            RaftEffect::RenewElsewhere { renewals, .. } => {
-                let status = Status::from(ErrorCode::NoLeader);
-                self.refused(renewals.into_iter().map(|renewal| (renewal.reply_to, status.clone())).collect());
-            }
-            RaftEffect::LeaseTimesElsewhere { questions, .. } => {
-                let status = Status::from(ErrorCode::NoLeader);
-                self.refused(questions.into_iter().map(|q| (q.reply_to, status.clone())).collect());
-            }
+            RaftEffect::Send(messages) => self.send(messages),
+            RaftEffect::BuildSnapshot(message) => self.building.push(message),
+            RaftEffect::RenewElsewhere { renewals, .. } => self.renew_elsewhere(renewals),
+            RaftEffect::LeaseTimesElsewhere { questions, .. } => self.lease_times_elsewhere(questions),
         }
     }
 
@@ -325,17 +342,22 @@ impl Lane {
                 self.shared.peer_calls.refuse(row.0);
                 continue;
             }
+            if row.0.thread == TASK_THREAD {
+                self.task_answers.push((row.0, Err(row.1)));
+                continue;
+            }
             self.outgoing[usize::from(row.0.thread)].refused.push(row);
         }
     }
 
-    /// Writes inline when nothing else waits: two crossings saved. Otherwise the log thread takes over and requests
-    /// that arrive meanwhile become the next batch.
+    /// A sole voter writes inline when nothing else waits: two crossings saved. Otherwise the log thread takes over
+    /// and requests that arrive meanwhile become the next batch; in a cluster always, so that a slow disk holds up no
+    /// heartbeat.
     fn append(&mut self, append: Append) {
         if let Some(last) = append.entries.last() {
             self.meter.appended(last.index);
         }
-        if self.log.is_idle() && self.shared.member.is_empty() {
+        if self.node.reads_are_local() && self.log.is_idle() && self.shared.member.is_empty() {
             let ready = append.ready;
             self.log.append(&self.shared, std::slice::from_ref(&append));
             self.step(RaftInput::Persisted { ready });
@@ -345,6 +367,14 @@ impl Lane {
     }
 
     fn apply(&mut self, committed: Committed) {
+        if let Some(waiting) = &mut self.installing {
+            // Bounded by the credit that raft gives apply.
+            return waiting.push_back(committed);
+        }
+        if let Some(snapshot) = &committed.snapshot {
+            let index = snapshot.metadata.as_ref().map_or(0, raftpb::SnapshotMetadata::index);
+            return self.install(index, Committed { snapshot: None, entries: committed.entries });
+        }
         let now = self.shared.now();
         let mut outcome = std::mem::take(&mut self.outcome);
         let Lane { applier, meter, shared, .. } = self;
@@ -366,6 +396,10 @@ impl Lane {
         self.step(RaftInput::Applied { index: outcome.index, leases });
         for (id, result) in outcome.replies.drain(..) {
             if let Some(to) = self.node.take_waiting(id) {
+                if to.thread == TASK_THREAD {
+                    self.task_answers.push((to, result));
+                    continue;
+                }
                 let outgoing = &mut self.outgoing[usize::from(to.thread)];
                 if let Some(stats) = self.meter.take_call(id) {
                     outgoing.slow.push((to, stats));
@@ -420,16 +454,22 @@ impl Lane {
 
     fn read_ready(&mut self, waiting: Vec<ReplyTo>) {
         for to in waiting {
-            self.outgoing[usize::from(to.thread)].read_ready.push(to);
+            if to.thread == TASK_THREAD {
+                self.task_answers.push((to, Ok(Reply::Nothing)));
+            } else {
+                self.outgoing[usize::from(to.thread)].read_ready.push(to);
+            }
         }
     }
 
     /// What raft must know to agree on a cluster version. The lowest server version of a lone member is its own.
     fn tell_versions(&mut self) {
         let cluster = self.applier.cluster();
+        let is_alone = cluster.members().len() <= 1;
+        let lowest_server = if is_alone { Some(self.shared.core.version) } else { self.lowest_server };
         let versions = ClusterVersions {
             cluster: cluster.version(),
-            lowest_server: Some(self.shared.core.version),
+            lowest_server,
             downgrade: cluster.downgrade().target_minor(),
         };
         self.step(RaftInput::Versions(versions));
@@ -480,6 +520,9 @@ impl Lane {
         if !self.events.is_empty() {
             let events = Arc::new(std::mem::take(&mut self.events));
             self.shared.tell_networks(|| Mail::Events(events.clone()));
+        }
+        for (to, answer) in self.task_answers.drain(..) {
+            self.shared.tasks.tell(to, answer);
         }
         for (network, outgoing) in self.shared.networks.iter().zip(&mut self.outgoing) {
             let mut mail = Vec::new();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use api::raftpb;
 use etcdserver::effect::Append;
 use etcdserver::snapshot::{self, LocalSnapshot};
 use parking_lot::Mutex;
@@ -98,6 +99,9 @@ impl Lane {
         let mut done = 0;
         let start = Instant::now();
         for append in batches {
+            if let Some(received) = &append.snapshot {
+                received_snapshot(shared, &mut wal, received);
+            }
             match wal.write(&append.entries, append.hard_state.as_ref()) {
                 Ok(batch) => written.add(&batch, append),
                 Err(wal::Error::NoSpace(_)) if done > 0 => break,
@@ -261,4 +265,18 @@ fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append) -> wal::W
 
 fn fail(shared: &Shared, error: &wal::Error) -> ! {
     shared.logger.fatal("failed to save Raft hard state and entries", &[("error", error.to_string().into())])
+}
+
+/// Writes down a snapshot that the leader sent, before the entries that follow it.
+fn received_snapshot(shared: &Shared, wal: &mut wal::Wal, received: &raftpb::Snapshot) {
+    loop {
+        match snapshot::save_received(&*shared.disk, &shared.core.snap_dir(), wal, received) {
+            Ok(()) => return,
+            Err(wal::Error::NoSpace(_)) if !shared.stops() => {
+                shared.member.push(MemberInput::NoSpace);
+                std::thread::sleep(NO_SPACE_RETRY);
+            }
+            Err(error) => fail(shared, &error),
+        }
+    }
 }

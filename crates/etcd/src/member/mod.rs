@@ -7,12 +7,19 @@
 //! | commit | the database file | `commit.rs` |
 //! | network | connections, watch hubs, reads | `crate::net` |
 //!
-//! Reading order: `mailbox.rs` (the queue), `handle.rs` (what threads share), `lane.rs`, `log.rs`, `commit.rs`, `meter.rs` (how long requests take).
+//! Reading order: `mailbox.rs` (the queue), `handle.rs` (what threads share), `lane.rs`, `log.rs`, `commit.rs`, `meter.rs` (how long requests
+//! take), `ask.rs` (tasks that ask the member thread), `forward.rs` (what only the leader can
+//! answer), `change.rs` (changes of the members), `versions.rs` and `corruption.rs` (what a leader compares).
 
+pub(crate) mod ask;
+pub(crate) mod change;
 pub(crate) mod commit;
+pub(crate) mod corruption;
+pub(crate) mod forward;
 pub(crate) mod handle;
 pub(crate) mod lane;
 pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod mailbox;
 pub(crate) mod meter;
+pub(crate) mod versions;

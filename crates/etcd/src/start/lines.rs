@@ -11,7 +11,7 @@ use super::go_arch;
 use crate::config::{AutoCompaction, Config, value};
 use crate::logging::{Logger, human_bytes};
 use crate::member::handle::Shared;
-use crate::net::listen::Listener;
+use crate::net::listen::Guarded;
 
 /// URLs as they were given.
 pub(super) fn texts(urls: &[crate::config::value::Address]) -> Vec<String> {
@@ -126,12 +126,12 @@ pub(super) fn say_member(config: &Config, logger: &Logger, report: &Report, serv
 }
 
 /// Sockets are served from now on, and the member's work begins.
-pub(super) fn say_serving(shared: &Shared, peer: &[Listener], metrics: &[Listener]) {
-    for listener in peer {
+pub(super) fn say_serving(shared: &Shared, peer: &[Guarded], metrics: &[Guarded]) {
+    for Guarded { listener, .. } in peer {
         shared.logger.info("serving peer traffic", &[("address", listener.address().into())]);
         shared.logger.info("cmux::serve", &[("address", listener.address().into())]);
     }
-    for listener in metrics {
+    for Guarded { listener, .. } in metrics {
         shared.logger.info("serving metrics", &[("address", listener.address().into())]);
     }
     say_single_node(shared);
@@ -140,6 +140,9 @@ pub(super) fn say_serving(shared: &Shared, peer: &[Listener], metrics: &[Listene
 
 /// A lone member does not wait for a leader.
 fn say_single_node(shared: &Shared) {
+    if shared.published.load().edge.cluster.members().len() > 1 || shared.core.initial_cluster.len() > 1 {
+        return;
+    }
     let ticks = shared.core.election_ticks().saturating_sub(1);
     let skipped = shared.config.heartbeat * u32::try_from(ticks).unwrap_or(u32::MAX);
     shared.logger.info(
@@ -188,18 +191,8 @@ pub(super) fn say_closing(config: &Config, logger: &Logger, text: &str) {
     );
 }
 
-/// What a stop does not do, and what it ends.
+/// What a stop ends.
 pub(super) fn say_stop(shared: &Shared) {
-    let state = shared.published.load();
-    if state.role.is_leader {
-        shared.logger.info(
-            "skipped leadership transfer for single voting member cluster",
-            &[
-                ("local-member-id", ids::hex(shared.member_id).to_string().into()),
-                ("current-leader-member-id", ids::hex(state.role.leader).to_string().into()),
-            ],
-        );
-    }
     shared.logger.info("server has stopped; stopping storage version's monitor", &[]);
     shared.logger.info("server has stopped; stopping cluster version's monitor", &[]);
 }
@@ -227,7 +220,7 @@ pub(super) fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Con
             ("wal-dir", wal_dir.into()),
             ("wal-dir-dedicated", wal_dir.into()),
             ("member-dir", core.member_dir().display().to_string().into()),
-            ("force-new-cluster", false.into()),
+            ("force-new-cluster", core.force_new_cluster.into()),
             ("heartbeat-interval", config.heartbeat.into()),
             ("election-timeout", config.election.into()),
             ("initial-election-tick-advance", config.election_tick_advance.into()),

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::{Clients, Desk, Handler, Waiting};
 use crate::logging::human_bytes;
-use crate::member::handle::{Mail, MemberInput, Shared, State};
+use crate::member::handle::{Mail, Shared, State};
 
 /// Bytes of the file in one message of a snapshot, as in etcd.
 const SNAPSHOT_CHUNK_BYTES: usize = 32 << 10;
@@ -59,28 +59,6 @@ impl Handler<'_> {
             put_header(out, &state.edge.ids, state.edge.view.revision());
             status.encode(out).expect("a vector grows");
         });
-        Ok(())
-    }
-
-    pub(super) fn move_leader(
-        &mut self,
-        replies: &mut Replies,
-        call: u32,
-        message: &[u8],
-    ) -> Result<(), Status> {
-        let request: pb::MoveLeaderRequest = api::wire::decode(Bytes::copy_from_slice(message))?;
-        let state = self.state();
-        if !state.role.is_leader {
-            return Err(ErrorCode::NotLeader.into());
-        }
-        if state.edge.cluster.member(request.target_id).is_none_or(|member| member.is_learner) {
-            return Err(ErrorCode::BadLeaderTransferee.into());
-        }
-        if request.target_id != self.desk.shared.member_id {
-            self.desk.shared.member.push(MemberInput::TransferLeader(request.target_id));
-        }
-        // No header in this answer, as in etcd.
-        replies.reply(call, |_| {});
         Ok(())
     }
 

@@ -4,9 +4,11 @@
 //! is answered at once from the published state where that is right, else it becomes a row of the connection's
 //! table of waiting calls and a value in the turn's batch for the member thread.
 //!
-//! Reading order: this file, `kv.rs`, `lease.rs`, `watch.rs`, `cluster.rs`, `maintenance.rs`, `health.rs`.
+//! Reading order: this file, `kv.rs`, `lease.rs`, `watch.rs`, `cluster.rs`, `maintenance.rs`,
+//! `downgrade.rs`, `health.rs`.
 
 mod cluster;
+mod downgrade;
 mod health;
 mod kv;
 mod lease;
@@ -30,6 +32,7 @@ use grpc::{Metadata, PlainRequest, Replies};
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
+use crate::http;
 use crate::member::handle::{Mail, MemberInput, Shared, State};
 use crate::metrics;
 use crate::net::client::{Calls, Client};
@@ -259,6 +262,7 @@ impl Desk {
                 }
             }
             Mail::Events(batches) => self.deliver_events(&batches, clients),
+            Mail::Replaced => self.store_replaced(clients),
             Mail::CompactionFinished(revision) => self.deliver_compaction(revision, clients),
             Mail::Done(to, done) => self.deliver_done(to, done, clients),
             Mail::Slow(calls) => {
@@ -268,6 +272,11 @@ impl Desk {
                     }
                 }
             }
+            Mail::Plain(to, answer) => self.with_call(to, clients, |_, _, replies, call| {
+                let headers: Vec<(&str, &str)> =
+                    answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                replies.plain_reply(call, answer.status, &headers, answer.body);
+            }),
             Mail::Stop => {}
         }
     }
@@ -350,7 +359,7 @@ impl Desk {
         self.touch(to.connection, client);
     }
 
-    fn deliver_compaction(&mut self, revision: i64, clients: &mut Clients) {
+    pub(super) fn deliver_compaction(&mut self, revision: i64, clients: &mut Clients) {
         for (number, client) in clients.iter_mut() {
             let done: Vec<u32> = client
                 .calls
@@ -444,6 +453,11 @@ impl Handler<'_> {
             Method::LeaseRevoke => self.lease_revoke(call, message),
             Method::LeaseTimeToLive => self.lease_time_to_live(call, message),
             Method::LeaseLeases => self.lease_leases(call, message),
+            Method::MemberAdd => self.member_add(call, message),
+            Method::MemberRemove => self.member_remove(call, message),
+            Method::MemberUpdate => self.member_update(call, message),
+            Method::MemberPromote => self.member_promote(call, message),
+            Method::MaintenanceDowngrade => self.downgrade(call, message),
             Method::MemberList => self.member_list(replies, call, message),
             Method::MaintenanceAlarm => self.alarm(call, message),
             Method::MaintenanceStatus => self.status(replies, call, message),
@@ -559,9 +573,17 @@ impl grpc::Sink for Handler<'_> {
         self.forget(call);
     }
 
-    fn on_plain(&mut self, replies: &mut Replies, call: u32, _request: &PlainRequest<'_>) {
-        // Only TLS connections are told of such requests, and there are none yet; in the clear the codec answers.
-        replies.plain_reply(call, 415, &[("content-type", "text/plain")], Bytes::new());
+    fn on_plain(&mut self, replies: &mut Replies, call: u32, request: &PlainRequest<'_>) {
+        let Some(request) = http::plain_request(request) else {
+            replies.plain_reply(call, 400, &[("content-type", "text/plain; charset=utf-8")], "400 Bad Request".into());
+            return;
+        };
+        self.calls.insert(call, Waiting::Worker);
+        let (shared, to) = (self.desk.shared.clone(), self.reply_to(call));
+        tokio::task::spawn_local(async move {
+            let answer = http::answer_plain(shared.clone(), request).await;
+            shared.networks[usize::from(to.thread)].push(Mail::Plain(to, answer));
+        });
     }
 }
 

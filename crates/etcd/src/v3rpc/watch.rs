@@ -211,6 +211,15 @@ impl Desk {
         self.watch_wake.notify_one();
     }
 
+    /// The store was replaced by one that the leader sent: watchers read from it what they missed. Compactions that
+    /// somebody waits for are part of it.
+    pub(super) fn store_replaced(&mut self, clients: &mut Clients) {
+        let state = self.shared.published.load_full();
+        self.watch.hub.replaced(&state.edge.view);
+        self.watch_wake.notify_one();
+        self.deliver_compaction(state.edge.view.compact_revision(), clients);
+    }
+
     /// One bounded step for watchers that are behind. Says whether there is more to do at once, and how long to
     /// sleep otherwise.
     pub(crate) fn watch_step(&mut self, clients: &mut Clients) -> (bool, Duration) {

@@ -60,7 +60,7 @@ impl Lane {
 
     /// Gives the commit thread what has gathered, when it is time or somebody waits for it.
     pub(super) fn flush(&mut self, now: Now) {
-        if self.batch_is_out {
+        if self.batch_is_out || self.installing.is_some() {
             return;
         }
         let store = self.applier.store();
@@ -69,12 +69,14 @@ impl Lane {
                 || store.unflushed_bytes() >= FLUSH_BYTES
                 || store.unflushed_ops() as u64 >= self.shared.config.batch_limit
         });
-        let force = self.snapshot == Some(SnapshotStep::Commit);
+        let records = self.snapshot == Some(SnapshotStep::Commit);
+        // What is sent to a follower must hold its own index.
+        let force = records || !self.building.is_empty();
         let is_awaited = !self.file_waiters.is_empty() || self.compacted.is_some();
         if !is_due && !force && !is_awaited {
             return;
         }
-        if force {
+        if records {
             self.snapshot = Some(SnapshotStep::Committing);
         }
         self.hand_batch(force);
@@ -91,6 +93,8 @@ impl Lane {
             return;
         }
         self.frozen_at = self.applier.applied();
+        self.frozen_cluster = self.applier.cluster().clone();
+        self.building_in_batch = std::mem::take(&mut self.building);
         self.compacted_in_batch = self.compacted.take();
         self.batch_is_out = true;
         self.is_dirty = true;
@@ -124,11 +128,12 @@ impl Lane {
                 let _gone = done.send(committed.view.clone());
             }
         }
+        self.send_snapshots(&committed.view);
         if self.snapshot == Some(SnapshotStep::Committing) && committed.forced {
             self.snapshot = Some(SnapshotStep::Recording);
             let (index, term) = self.file_at;
             let start = Instant::now();
-            let local = LocalSnapshot::new(self.applier.cluster(), index, term);
+            let local = LocalSnapshot::new(&self.frozen_cluster, index, term);
             self.shared.metrics.snap_marshal.observe(start.elapsed());
             self.log.push(log::Job::Snapshot(Box::new(local)));
         }
