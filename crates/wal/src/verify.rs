@@ -137,6 +137,8 @@ impl Walk {
             self.segment = Some(segment);
             self.records_in_segment = 0;
             let index = self.report.segments[segment].name.index;
+            // The log before this segment may be gone: its name says how far that went.
+            self.highest = self.highest.max(index.saturating_sub(1));
             let next = self.last.map(|(last, _)| last + 1);
             expect(next.is_none_or(|next| index <= next), || {
                 format!("the segment's name begins at index {index}, the entry before it is {:?}", self.last)

@@ -84,21 +84,21 @@ impl Log<'_> {
             None => (V2Membership::default(), 0, 0),
         };
         if index == self.from.index() {
-            replay(&mut base, self.entries, applied);
+            replay(&mut base, self.entries, applied, self.config.max_learners);
         } else {
             let start = walpb::Snapshot { index: Some(index), term: Some(term), conf_state: None };
             let read = wal::read(&**self.disk, &self.config.wal_path(), &start).ok()?;
-            replay(&mut base, &read.entries, applied);
+            replay(&mut base, &read.entries, applied, self.config.max_learners);
         }
         Some(base)
     }
 }
 
-fn replay(base: &mut V2Membership, entries: &[raftpb::Entry], applied: u64) {
+fn replay(base: &mut V2Membership, entries: &[raftpb::Entry], applied: u64, max_learners: usize) {
     for entry in entries.iter().filter(|entry| entry.index() <= applied) {
         if entry.r#type() == EntryType::EntryConfChange {
             if let Ok(change) = ConfChange::decode(entry.data()) {
-                base.replay_conf_change(&change);
+                base.replay_conf_change(&change, max_learners);
             }
         } else if let Ok(envelope) = Envelope::parse(entry.data()) {
             replay_request(base, &envelope);

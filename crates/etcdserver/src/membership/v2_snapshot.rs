@@ -11,14 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::ids;
-use api::raftpb::{ConfChange, ConfChangeType};
+use api::raftpb::ConfChange;
 use api::version::Version;
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::json::put_string;
 use super::member::{V2Attributes, V2RaftAttributes};
-use super::{Cluster, ConfContext, Member};
+use super::{Cluster, Member};
 
 /// Membership as the v2 store knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,29 +105,17 @@ impl V2Membership {
         Ok(found)
     }
 
-    /// Replays a membership change that this member has applied before. What the v2 store refused then it refuses
-    /// again, since it is in the same state.
-    pub fn replay_conf_change(&mut self, change: &ConfChange) {
-        let id = change.node_id();
-        if id == 0 || self.removed.contains(&id) {
+    /// Replays a membership change that this member has applied before. What was refused then (an id that was removed,
+    /// a URL in use, a learner too many) is refused again, since the rules and the state are the same.
+    pub fn replay_conf_change(&mut self, change: &ConfChange, max_learners: usize) {
+        if change.node_id() == 0 {
             return;
         }
-        if change.r#type() == ConfChangeType::ConfChangeRemoveNode {
-            if self.members.remove(&id).is_some() {
-                self.removed.insert(id);
-            }
-            return;
-        }
-        let Ok(ConfContext { member, is_promote }) = ConfContext::from_json(change.context()) else { return };
-        match (change.r#type(), self.members.get_mut(&id)) {
-            (ConfChangeType::ConfChangeUpdateNode, Some(known)) => known.peer_urls = member.peer_urls,
-            (ConfChangeType::ConfChangeUpdateNode, None) => {}
-            (_, Some(known)) if is_promote => known.is_learner = false,
-            (kind, None) if !is_promote => {
-                let is_learner = kind == ConfChangeType::ConfChangeAddLearnerNode;
-                self.members.insert(id, Member { is_learner, ..member });
-            }
-            _ => {}
+        let mut cluster = Cluster::new(0, 0);
+        cluster.reconcile(self);
+        if cluster.apply_conf_change(change, max_learners).is_ok() {
+            let V2Membership { members, removed, .. } = V2Membership::of(&cluster);
+            (self.members, self.removed) = (members, removed);
         }
     }
 
@@ -345,24 +333,32 @@ mod tests {
             id: None,
         };
         let mut context = ConfContext { member, is_promote: false };
-        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddLearnerNode, &context));
+        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddLearnerNode, &context), 1);
         assert!(tree.members[&5].is_learner);
         tree.replay_put("/0/members/5/attributes", r#"{"name":"five","clientURLs":["http://a:2"]}"#);
         tree.replay_put("/0/version", "3.5.0");
         tree.replay_put("/1/foo", "bar");
         context.member.peer_urls = vec!["http://b:1".to_owned()];
-        tree.replay_conf_change(&change(ConfChangeType::ConfChangeUpdateNode, &context));
+        tree.replay_conf_change(&change(ConfChangeType::ConfChangeUpdateNode, &context), 1);
         context.is_promote = true;
-        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &context));
+        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &context), 1);
         let five = &tree.members[&5];
         assert_eq!(
             (five.is_learner, five.name.as_str(), &five.peer_urls[0][..]),
             (false, "five", "http://b:1")
         );
-        tree.replay_conf_change(&change(ConfChangeType::ConfChangeRemoveNode, &context));
+        for (id, kept) in [(6, true), (7, false)] {
+            let member = Member { id, peer_urls: vec![format!("http://c:{id}")], ..Member::default() };
+            let learner = ConfContext { member, is_promote: false };
+            tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddLearnerNode, &learner), 1);
+            assert_eq!(tree.members.contains_key(&id), kept, "what was refused once is refused again");
+        }
+        let six = ConfContext { member: tree.members[&6].clone(), is_promote: true };
+        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &six), 1);
+        tree.replay_conf_change(&change(ConfChangeType::ConfChangeRemoveNode, &context), 1);
         context.is_promote = false;
-        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &context));
-        assert!(tree.members.is_empty() && tree.removed.contains(&5), "a removed id stays away");
+        tree.replay_conf_change(&change(ConfChangeType::ConfChangeAddNode, &context), 1);
+        assert!(!tree.members.contains_key(&5) && tree.removed.contains(&5), "a removed id stays away");
         assert_eq!(tree.version, Some("3.5.0".parse().unwrap()));
         assert_eq!(v2_member_of_attributes_path(&v2_attributes_path(5)), Some(5));
     }
