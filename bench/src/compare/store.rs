@@ -106,12 +106,16 @@ fn compact(server: &Server, options: &Options, store: &mut Store) -> Result<()> 
     let mut puts =
         server.begin(&format!("put {space} --clients 64 --conns 8 --duration 900 --allow-errors"))?;
     std::thread::sleep(Duration::from_secs(2));
-    let before = put_rate(server, || Ok(std::thread::sleep(ALONE)))?;
+    let alone = || {
+        std::thread::sleep(ALONE);
+        Ok(())
+    };
+    let before = put_rate(server, alone)?;
     let at = (revision(server)? * 0.9) as i64;
     let from = Instant::now();
     store.puts_during = put_rate(server, || server.run(&format!("compact --physical --revision {at}")).map(drop))?;
     store.compaction = from.elapsed().as_secs_f64();
-    let after = put_rate(server, || Ok(std::thread::sleep(ALONE)))?;
+    let after = put_rate(server, alone)?;
     store.puts_alone = f64::midpoint(before, after);
     puts.kill().and_then(|()| puts.wait()).map_err(|e| e.to_string())?;
     Ok(())
