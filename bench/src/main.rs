@@ -59,6 +59,7 @@ fn report(settings: &opts::Settings, name: &str, o: &run::Outcome) -> Value {
             "rss_kb_after": after.rss_kb,
             "rss_kb_peak": peak,
             "write_bytes": after.write_bytes - before.write_bytes,
+            "sleeps": after.sleeps.saturating_sub(before.sleeps),
         });
     }
     v

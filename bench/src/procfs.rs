@@ -10,6 +10,8 @@ pub(crate) struct Sample {
     /// Without what is mapped from files.
     pub(crate) anonymous_kb: u64,
     pub(crate) write_bytes: u64,
+    /// How often threads went to sleep: each time another one had to wake them.
+    pub(crate) sleeps: u64,
 }
 
 /// Clock ticks per second, the unit of times in `/proc`.
@@ -33,6 +35,11 @@ pub(crate) fn sample(pids: &[u32]) -> Result<Sample, String> {
         // Unreadable for another user's process: then it counts as zero.
         let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
         total.write_bytes += number_after(&io, "\nwrite_bytes:");
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).map_err(gone)?.flatten() {
+            // A thread that has just ended counts no more.
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            total.sleeps += number_after(&status, "\nvoluntary_ctxt_switches:");
+        }
     }
     Ok(total)
 }

@@ -2,8 +2,9 @@
 //! same command line and syncing to the same disk. What counts is the ratio within one run.
 //!
 //! Reading order: `rows` (what is measured and what it must show), `server` (processes and single loads), `store`
-//! (memory, start, compaction, defragmentation), `report` (the table).
+//! (memory, start, compaction, defragmentation), `cluster` (three members), `report` (the table).
 
+mod cluster;
 mod report;
 mod rows;
 mod server;
@@ -13,8 +14,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use harness::Binaries;
 
-use self::rows::{ROWS, Row};
+use self::cluster::Three;
+use self::rows::{CLUSTER_ROWS, ROWS, Row};
 use self::server::{Measured, Result, Server};
 
 /// How to compare.
@@ -35,6 +38,9 @@ pub(crate) struct Options {
     /// Leave out the rows about a large store
     #[arg(long)]
     no_store: bool,
+    /// How often the leader of three members is killed
+    #[arg(long, default_value_t = 20)]
+    kills: usize,
     /// Keys in the large store
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
@@ -78,21 +84,22 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 fn compare(options: &Options) -> Result<()> {
     let go = harness::go_release("3.7.3").ok_or("Go etcd 3.7.3 is missing: run `cargo xtask peers`")?;
     let binaries = [go, harness::ours()];
-    let mut pairs: Vec<Pair> = ROWS
-        .iter()
-        .filter(|row| options.wants(row.name))
-        .map(|row| Pair { row, sides: [Vec::new(), Vec::new()] })
-        .collect();
-    for round in 1..=options.rounds {
-        for (side, binaries) in binaries.iter().enumerate() {
-            if pairs.is_empty() || !options.measures(side) {
-                continue;
-            }
-            let server = Server::start(binaries, &options.data)?;
-            for pair in &mut pairs {
-                let measured = server.load(pair.row.load, options.seconds)?;
-                eprintln!("round {round} {:>6} {:<16} {}", binaries.label, pair.row.name, measured);
-                pair.sides[side].push(measured);
+    let pairs = measure_rows(options, &binaries, ROWS, |binaries| {
+        let server = Server::start(binaries, &options.data)?;
+        Ok(move |load: &str| server.load(load, options.seconds))
+    })?;
+    let cluster_pairs = measure_rows(options, &binaries, CLUSTER_ROWS, |binaries| {
+        let three = Three::start(binaries, options)?;
+        Ok(move |load: &str| three.load(load, options.seconds))
+    })?;
+    let mut leaderless = Vec::new();
+    if options.wants("leaderless") {
+        for (side, server) in binaries.iter().enumerate() {
+            if options.measures(side) {
+                // The same client asks both.
+                let passed = Three::start(server, options)?.leaderless(options.kills, &binaries[1])?;
+                eprintln!("leaderless {:>6} {passed:.0?} ms", server.label);
+                leaderless.push(passed);
             }
         }
     }
@@ -104,10 +111,36 @@ fn compare(options: &Options) -> Result<()> {
             }
         }
     }
-    let text = report::write(options, &pairs, &stores);
+    let text = report::write(options, &pairs, &stores, &cluster_pairs, &leaderless);
     print!("{text}");
     match &options.write {
         Some(path) => std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display())),
         None => Ok(()),
     }
+}
+
+/// All rows that are wanted, round by round, on both in turn. `start` gives what runs a load on a server just started,
+/// which ends with it.
+fn measure_rows<F: Fn(&str) -> Result<Measured>>(
+    options: &Options,
+    binaries: &[Binaries],
+    rows: &'static [Row],
+    start: impl Fn(&Binaries) -> Result<F>,
+) -> Result<Vec<Pair>> {
+    let wanted = rows.iter().filter(|row| options.wants(row.name));
+    let mut pairs: Vec<Pair> = wanted.map(|row| Pair { row, sides: [Vec::new(), Vec::new()] }).collect();
+    for round in 1..=options.rounds {
+        for (side, binaries) in binaries.iter().enumerate() {
+            if pairs.is_empty() || !options.measures(side) {
+                continue;
+            }
+            let load = start(binaries)?;
+            for pair in &mut pairs {
+                let measured = load(pair.row.load)?;
+                eprintln!("round {round} {:>6} {:<16} {}", binaries.label, pair.row.name, measured);
+                pair.sides[side].push(measured);
+            }
+        }
+    }
+    Ok(pairs)
 }

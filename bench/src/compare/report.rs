@@ -6,7 +6,16 @@ use super::server::Measured;
 use super::store::Store;
 use super::{Options, Pair};
 
-pub(super) fn write(options: &Options, pairs: &[Pair], stores: &[Store]) -> String {
+const HEAD: &str = "| workload | CPU Go | CPU Mainstay | ratio | first version must show | ops/s Go / Mainstay | p50 ms | p99 ms |\n\
+                    |---|---|---|---|---|---|---|---|\n";
+
+pub(super) fn write(
+    options: &Options,
+    pairs: &[Pair],
+    stores: &[Store],
+    cluster_pairs: &[Pair],
+    leaderless: &[Vec<f64>],
+) -> String {
     let mut text = String::from("# Measured beside Go etcd 3.7.3\n\n");
     let _ = writeln!(
         text,
@@ -18,25 +27,64 @@ pub(super) fn write(options: &Options, pairs: &[Pair], stores: &[Store]) -> Stri
         machine()
     );
     if !pairs.is_empty() {
-        text.push_str(
-            "| workload | CPU Go | CPU Mainstay | ratio | first version must show | ops/s Go / Mainstay | p50 ms | p99 ms |\n\
-             |---|---|---|---|---|---|---|---|\n",
-        );
+        text.push_str(HEAD);
         pairs.iter().for_each(|pair| row(&mut text, pair));
     }
     if let [go, ours] = stores {
         store(&mut text, options, go, ours);
     }
+    if !cluster_pairs.is_empty() || !leaderless.is_empty() {
+        cluster(&mut text, cluster_pairs, leaderless);
+    }
     text
 }
 
+fn cluster(text: &mut String, pairs: &[Pair], leaderless: &[Vec<f64>]) {
+    text.push_str(
+        "\n## Three members\n\nAll on this machine, clients spread over all of them; the CPU is that of the three together.\n",
+    );
+    if !pairs.is_empty() {
+        text.push('\n');
+        text.push_str(HEAD);
+        pairs.iter().for_each(|pair| row(text, pair));
+        text.push_str("\nHow often threads went to sleep and had to be woken, per operation, all members (Go / Mainstay): ");
+        let counts = pairs.iter().map(|pair| {
+            format!("{} {:.2} / {:.2}", pair.row.title, pair.median(0, |m| m.sleeps), pair.median(1, |m| m.sleeps))
+        });
+        let _ = writeln!(text, "{}.", counts.collect::<Vec<_>>().join("; "));
+    }
+    if let [go, ours] = leaderless {
+        let _ = writeln!(
+            text,
+            "\nThe leader is killed {} times (kill -9) and started again. From the kill to the first write taken by the \
+             others, in milliseconds: Go median {:.0}, longest {:.0}; Mainstay median {:.0}, longest {:.0}.",
+            go.len(),
+            median(go),
+            longest(go),
+            median(ours),
+            longest(ours)
+        );
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn longest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::max)
+}
+
+impl Pair {
+    fn median(&self, side: usize, of: fn(&Measured) -> f64) -> f64 {
+        median(&self.sides[side].iter().map(of).collect::<Vec<_>>())
+    }
+}
+
 fn row(text: &mut String, pair: &Pair) {
-    let median = |side: usize, of: fn(&Measured) -> f64| {
-        let mut values: Vec<f64> = pair.sides[side].iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    let both = |of: fn(&Measured) -> f64| (median(0, of), median(1, of));
+    let both = |of: fn(&Measured) -> f64| (pair.median(0, of), pair.median(1, of));
     let (cpu, ops) = (both(|m| m.cpu), both(|m| m.throughput));
     let (p50, p99) = (both(|m| m.p50), both(|m| m.p99));
     let ratio = cpu.0 / cpu.1;
@@ -99,11 +147,11 @@ fn store(text: &mut String, options: &Options, go: &Store, ours: &Store) {
     line("stop to first linearizable read (start alone)", |s| s.start, "s", &half);
     line("snapshot save", |s| s.snapshot, "MB/s", &|_, ours| ("300".into(), ours >= 300.0));
     line("compaction, until physically done", |s| s.compaction, "s", &free);
-    line("puts before the compaction", |s| s.puts_before, "/s", &free);
+    line("puts alone, before and after the compaction", |s| s.puts_alone, "/s", &free);
     line("puts during the compaction", |s| s.puts_during, "/s", &free);
     line(
         "throughput kept during the compaction",
-        |s| 100.0 * s.puts_during / s.puts_before,
+        |s| 100.0 * s.puts_during / s.puts_alone,
         "%",
         &|_, ours| ("85".into(), ours >= 85.0),
     );

@@ -74,3 +74,16 @@ pub(super) static ROWS: &[Row] = &[
         "put --clients 256 --conns 16 --rate 15000 --prefix /kv/",
     ),
 ];
+
+/// On three members, clients spread over all of them.
+pub(super) static CLUSTER_ROWS: &[Row] = &[
+    row("cluster-put-1", "put, 1 client", None, "put --clients 1 --conns 1 --prefix /kv/"),
+    row("cluster-put-64", "put, 64 clients", Some(3.0), "put --clients 64 --conns 9 --prefix /kv/"),
+    row("cluster-put-1000", "put, 1000", Some(3.0), "put --clients 1000 --conns 51 --prefix /kv/"),
+    row(
+        "cluster-get",
+        "get, linearizable, 64",
+        None,
+        "range --consistency linearizable --clients 64 --conns 9 --prefix /kv/",
+    ),
+];

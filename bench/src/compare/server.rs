@@ -23,6 +23,8 @@ pub(super) struct Measured {
     pub(super) p50: f64,
     pub(super) p99: f64,
     pub(super) max: f64,
+    /// How often a thread of the server went to sleep, per operation.
+    pub(super) sleeps: f64,
 }
 
 impl fmt::Display for Measured {
@@ -44,17 +46,9 @@ pub(super) struct Server {
 impl Server {
     /// Starts a member on an empty directory below `data`.
     pub(super) fn start(binaries: &Binaries, data: &Path) -> Result<Server> {
-        let dir = data.join(&binaries.label);
-        match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("{}: {e}", dir.display()));
-            }
-            _ => {}
-        }
-        std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        let flags = ["--quota-backend-bytes=8589934592", "--log-level=error", "--max-txn-ops=1000"];
+        let dir = empty_directory(data, binaries)?;
         let options =
-            harness::Options { flags: flags.map(String::from).to_vec(), ..harness::Options::default() };
+            harness::Options { flags: FLAGS.map(String::from).to_vec(), ..harness::Options::default() };
         let member = Member::start(binaries, &dir.join("member"), options);
         std::thread::sleep(Duration::from_secs(1));
         Ok(Server { member, dir })
@@ -77,22 +71,9 @@ impl Server {
         procfs::sample(&[self.member.pid()])
     }
 
-    fn command(&self, arguments: &str) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
-        command
-            .args(arguments.split(' '))
-            .arg(format!("--endpoints={}", self.member.endpoint()))
-            .arg(format!("--server-pid={}", self.member.pid()))
-            .args(["--json", "-"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .stdout(Stdio::piped());
-        Ok(command)
-    }
-
     /// Starts a load that goes on beside others.
     pub(super) fn begin(&self, arguments: &str) -> Result<Child> {
-        self.command(arguments)?.spawn().map_err(|e| e.to_string())
+        begin(&self.member.endpoint(), &[self.member.pid()], arguments)
     }
 
     /// Runs a load to its end; the load generator's JSON.
@@ -102,7 +83,7 @@ impl Server {
 
     /// One row.
     pub(super) fn load(&self, arguments: &str, seconds: f64) -> Result<Measured> {
-        let values = self.run(&format!("{arguments} --duration {seconds} --warmup 0.5"))?;
+        let values = self.run(&timed(arguments, seconds))?;
         Ok(measured(&values))
     }
 }
@@ -114,6 +95,36 @@ impl Drop for Server {
             eprintln!("bench compare: {}: {error}", self.dir.display());
         }
     }
+}
+
+/// What every server is started with.
+pub(super) const FLAGS: [&str; 3] = ["--quota-backend-bytes=8589934592", "--log-level=error", "--max-txn-ops=1000"];
+
+/// A directory for servers of a release, made anew.
+pub(super) fn empty_directory(data: &Path, binaries: &Binaries) -> Result<PathBuf> {
+    let dir = data.join(&binaries.label);
+    match std::fs::remove_dir_all(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(format!("{}: {e}", dir.display())),
+        _ => {}
+    }
+    std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Starts a load on these endpoints that measures these processes.
+pub(super) fn begin(endpoints: &str, pids: &[u32], arguments: &str) -> Result<Child> {
+    let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
+    command.args(arguments.split(' ')).arg(format!("--endpoints={endpoints}"));
+    for pid in pids {
+        command.arg(format!("--server-pid={pid}"));
+    }
+    command.args(["--json", "-"]).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
+    command.spawn().map_err(|e| e.to_string())
+}
+
+/// One row, for so many seconds.
+pub(super) fn timed(arguments: &str, seconds: f64) -> String {
+    format!("{arguments} --duration {seconds} --warmup 0.5")
 }
 
 /// Waits for a load that was begun.
@@ -135,5 +146,6 @@ pub(super) fn measured(values: &Value) -> Measured {
         p50: latency("p50"),
         p99: latency("p99"),
         max: latency("max"),
+        sleeps: number(&values["server"]["sleeps"]) / number(&values["ops"]),
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct Store {
     pub(super) start: f64,
     pub(super) snapshot: f64,
     pub(super) compaction: f64,
-    /// Puts per second before the compaction, and during it.
-    pub(super) puts_before: f64,
+    /// Puts per second before and after the compaction, and during it.
+    pub(super) puts_alone: f64,
     pub(super) puts_during: f64,
     pub(super) defragment: f64,
     /// Longest wait of any put or get beside the defragmentation, milliseconds.
@@ -29,6 +29,8 @@ pub(super) struct Store {
 }
 
 const MIB: f64 = 1024.0;
+/// How long puts alone are measured, before and after a compaction.
+const ALONE: Duration = Duration::from_secs(20);
 const SPACE: &str = "--prefix /store/ --key-size 32 --val-size 256";
 
 pub(super) fn measure(binaries: &Binaries, options: &Options) -> Result<Store> {
@@ -59,8 +61,8 @@ pub(super) fn measure(binaries: &Binaries, options: &Options) -> Result<Store> {
 
     compact(&server, options, &mut store)?;
     say(&format!(
-        "compaction {:.1} s, puts {:.0} then {:.0}",
-        store.compaction, store.puts_before, store.puts_during
+        "compaction {:.1} s, puts {:.0} alone, {:.0} beside it",
+        store.compaction, store.puts_alone, store.puts_during
     ));
     defragment(&server, &mut store)?;
     say(&format!(
@@ -92,26 +94,38 @@ fn fill(server: &Server, keys: u64) -> Result<()> {
     Ok(())
 }
 
-/// Rewrites every key four times, then compacts what is older than the newest tenth of the revisions, beside puts.
+/// Rewrites every key four times, then compacts what is older than the newest tenth of the revisions, beside puts. What
+/// the puts reach without it is measured before and after: a disk that has been written to for minutes is slower than it
+/// was, whoever writes.
 fn compact(server: &Server, options: &Options, store: &mut Store) -> Result<()> {
     for _ in 0..4 {
         fill(server, options.keys)?;
     }
+    std::thread::sleep(Duration::from_secs(options.settle));
     let space = format!("{SPACE} --key-space-size {}", options.keys);
     let mut puts =
-        server.begin(&format!("put {space} --clients 64 --conns 8 --duration 600 --allow-errors"))?;
+        server.begin(&format!("put {space} --clients 64 --conns 8 --duration 900 --allow-errors"))?;
     std::thread::sleep(Duration::from_secs(2));
-    let (from, before) = (Instant::now(), revision(server)?);
-    std::thread::sleep(Duration::from_secs(5));
-    let between = revision(server)?;
-    store.puts_before = (between - before) / from.elapsed().as_secs_f64();
-    let at = (between * 0.9) as i64;
+    let alone = || {
+        std::thread::sleep(ALONE);
+        Ok(())
+    };
+    let before = put_rate(server, alone)?;
+    let at = (revision(server)? * 0.9) as i64;
     let from = Instant::now();
-    server.run(&format!("compact --physical --revision {at}"))?;
+    store.puts_during = put_rate(server, || server.run(&format!("compact --physical --revision {at}")).map(drop))?;
     store.compaction = from.elapsed().as_secs_f64();
-    store.puts_during = (revision(server)? - between) / from.elapsed().as_secs_f64();
+    let after = put_rate(server, alone)?;
+    store.puts_alone = f64::midpoint(before, after);
     puts.kill().and_then(|()| puts.wait()).map_err(|e| e.to_string())?;
     Ok(())
+}
+
+/// Puts per second while something is done.
+fn put_rate(server: &Server, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let (from, first) = (Instant::now(), revision(server)?);
+    work()?;
+    Ok((revision(server)? - first) / from.elapsed().as_secs_f64())
 }
 
 fn revision(server: &Server) -> Result<f64> {

@@ -59,6 +59,11 @@ impl FreePages {
         self.count
     }
 
+    /// Free pages in runs that any page finds room in, a huge one aside. Looks at all words.
+    pub(crate) fn in_runs(&self) -> u64 {
+        64 * self.words.iter().filter(|word| **word == u64::MAX).count() as u64
+    }
+
     pub(crate) fn is_free(&self, page: u64) -> bool {
         self.words.get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 == 1)
     }

@@ -29,14 +29,36 @@ pub struct BucketChange {
     pub changes: Vec<(Bytes, Op)>,
 }
 
+/// How much of the room held in reserve a commit may use, when there is no other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reserve {
+    /// Nothing: it stays whole behind what the commit writes.
+    #[default]
+    Keep,
+    /// All but a part that is enough to delete with: for commits that deletions wait behind.
+    Most,
+    /// All: for commits that only delete, compact, or record an alarm, so that a full device can be emptied.
+    All,
+}
+
+impl Reserve {
+    /// Of `reserve` bytes, those that must be left.
+    pub(crate) fn left(self, reserve: u64) -> u64 {
+        match self {
+            Reserve::Keep => reserve,
+            Reserve::Most => reserve / 8,
+            Reserve::All => 0,
+        }
+    }
+}
+
 /// One transaction: changes per bucket, all of them or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Changes by bucket name.
     pub buckets: BTreeMap<Bytes, BucketChange>,
-    /// Whether this commit may use the space that is held in reserve: set it for commits that only delete, compact,
-    /// or record an alarm, so that a full device can be emptied.
-    pub use_reserve: bool,
+    /// Whether this commit may use the room that is held in reserve.
+    pub reserve: Reserve,
 }
 
 impl Batch {

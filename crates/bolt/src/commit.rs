@@ -64,7 +64,7 @@ impl Db {
         let buffer = std::mem::take(&mut self.buffer);
         let mut new = NewPages::new(free, buffer, state.meta.high_water, state.pages.page_size);
         let plan = self.plan(&state, batch, &mut new).and_then(|plan| {
-            self.reserve(new.high_water(), batch.use_reserve)?;
+            self.reserve(new.high_water(), batch.reserve, &|| new.free_in_runs())?;
             Ok(plan)
         });
         match plan {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use disk::{Advice, Disk, File, LockKind, OpenMode};
 
 use crate::alloc::{Extent, FreePages};
+use crate::batch::Reserve;
 use crate::bugs::Bug;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ pub struct Options {
     pub read_only: bool,
     /// The bucket whose leaves are kept in a directory, for [`crate::View::get_by_directory`].
     pub directory_bucket: Option<&'static [u8]>,
-    /// Room held back for commits that free space ([`crate::Batch::use_reserve`]).
+    /// Room held back for commits that free space ([`crate::Batch::reserve`]).
     pub reserve_bytes: u64,
     #[cfg(test)]
     pub(crate) bug: Option<Bug>,
@@ -228,19 +229,33 @@ impl Db {
         }
     }
 
-    /// Makes sure that `high_water` pages have blocks on the device and addresses in the mapping, and unless the
-    /// reserve may be used, that it stays whole behind them.
-    pub(crate) fn reserve(&mut self, high_water: u64, use_reserve: bool) -> Result<()> {
-        let needed = high_water * self.state.pages.page_size as u64;
-        let wanted = needed + if use_reserve { 0 } else { self.options.reserve_bytes };
+    /// Makes sure that `high_water` pages have blocks on the device and addresses in the mapping, and as far as the
+    /// reserve may not be used, that it is there: behind them, or where the device has no more, in long runs of pages
+    /// before them that stay free (`free_in_runs`).
+    pub(crate) fn reserve(
+        &mut self,
+        high_water: u64,
+        reserve: Reserve,
+        free_in_runs: &dyn Fn() -> u64,
+    ) -> Result<()> {
+        let page_size = self.state.pages.page_size as u64;
+        let needed = high_water * page_size;
+        let left = reserve.left(self.options.reserve_bytes);
+        let wanted = needed + left;
         if wanted > self.reserved {
             // In steps that grow with the file; near the end of the device, what is really needed.
             let step = (needed / 2)
                 .next_multiple_of(GROW_MIN)
                 .clamp(GROW_MIN, self.options.grow_bytes.max(GROW_MIN));
             let generous = wanted.max(needed + self.options.reserve_bytes) + step;
-            if self.allocate(generous.next_multiple_of(GROW_MIN)).is_err() {
-                self.allocate(wanted)?;
+            if self.allocate(generous.next_multiple_of(GROW_MIN)).is_err()
+                && let Err(error) = self.allocate(wanted)
+            {
+                let before = free_in_runs() * page_size;
+                if before == 0 {
+                    return Err(error);
+                }
+                self.allocate(needed + left.saturating_sub(before))?;
             }
         }
         self.remap(needed)
@@ -248,7 +263,7 @@ impl Db {
 
     /// Reserves blocks for the first `target` bytes. Holes that another program left are filled the first time.
     fn allocate(&mut self, target: u64) -> Result<()> {
-        let target = target.max(if self.reserved == 0 { self.len } else { 0 });
+        let target = target.max(if self.reserved == 0 { self.len } else { self.reserved });
         match self.shared.file.allocate(self.reserved, target - self.reserved) {
             Ok(()) => {
                 self.reserved = target;

@@ -49,11 +49,47 @@ impl Target {
     /// numbers, as revisions mostly are.
     #[inline]
     pub(crate) fn position(&self, count: usize) -> usize {
-        match u128::from(self.width) {
-            0 => count / 2,
-            width => (u128::from(self.from) * count as u128 / width) as usize,
-        }
+        let at = if self.width == 0 { count / 2 } else { share(self.from, self.width, count) };
+        at.min(count.saturating_sub(1))
     }
+}
+
+/// `count * from / width`, nearly, for `from` within `width`: where something is in a list whose ends are `width` apart
+/// when it is `from` away from the first.
+#[inline]
+fn share(from: u64, width: u64, count: usize) -> usize {
+    // No list here has more than 65,536 elements, and sixteen bits less of the heads leave room for the product.
+    let shift = (u64::BITS - width.leading_zeros()).saturating_sub(48);
+    ((from >> shift) * (count as u64 & 0xffff) / (width >> shift).max(1)) as usize
+}
+
+/// Number of places whose head is not above `head`; the first's is not. Heads are revisions, mostly spread evenly over
+/// the leaves, so the search begins where the head should be and widens from there.
+#[inline]
+fn rank_by_head(places: &[Place], head: u64) -> usize {
+    let (first, last) = (places[0].head, places[places.len() - 1].head);
+    if last <= head {
+        return places.len();
+    }
+    // Invariant: the place at `low` is not above, that at `high` is.
+    let guess = share(head - first, last - first, places.len() - 1).min(places.len() - 2);
+    let (mut low, mut high, mut step) = (0, places.len() - 1, 1);
+    if places[guess].head <= head {
+        low = guess;
+        while low + step < high && places[low + step].head <= head {
+            low += step;
+            step *= 2;
+        }
+        high = high.min(low + step);
+    } else {
+        high = guess;
+        while high > low + step && places[high - step].head > head {
+            high -= step;
+            step *= 2;
+        }
+        low = high.saturating_sub(step);
+    }
+    low + 1 + places[low + 1..high].partition_point(|place| place.head <= head)
 }
 
 /// Leaves by first key.
@@ -136,7 +172,7 @@ impl Directory {
             return self.chunks.first().map(|chunk| Target::of(chunk[0]));
         };
         let places = &self.chunks[chunk];
-        let index = places.partition_point(|place| place.head <= head) - 1;
+        let index = rank_by_head(places, head) - 1;
         let place = places[index];
         let next = places.get(index + 1).map(|next| next.head).or_else(|| self.heads.get(chunk + 1).copied());
         // How far into the leaf the key is, if keys are spread evenly.
@@ -292,6 +328,43 @@ mod tests {
             .collect();
         keys.sort();
         assert!(keys.is_sorted_by_key(|key| head(key)));
+    }
+
+    /// Against the plain search: heads close together, far apart, equal, and of the whole range.
+    #[test]
+    fn a_rank_is_that_of_a_plain_search() {
+        let mut rng = rng(7);
+        for round in 0..400 {
+            let len = rng.random_range(1..600);
+            let mut heads: Vec<u64> = (0..len)
+                .map(|_| match rng.random_range(0..if round % 2 == 0 { 2 } else { 5 }) {
+                    0 => rng.random_range(0..40),
+                    1 => rng.random_range(1_000..1_000_000),
+                    2 => rng.random(),
+                    3 => 0,
+                    _ => u64::MAX,
+                })
+                .collect();
+            heads.sort_unstable();
+            let places: Vec<Place> = heads.iter().map(|head| Place { head: *head, page: 0 }).collect();
+            let near = heads.iter().flat_map(|head| [head.saturating_sub(1), *head, head.saturating_add(1)]);
+            for head in near.chain([rng.random()]).filter(|head| *head >= heads[0]) {
+                let plain = heads.partition_point(|other| *other <= head);
+                assert_eq!(rank_by_head(&places, head), plain, "{head} in {heads:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_within_the_list() {
+        let mut rng = rng(8);
+        for _ in 0..10_000 {
+            let width = rng.random::<u64>() >> rng.random_range(0..64);
+            let (width, count) = (width.max(1), rng.random_range(0..65_536));
+            let from = rng.random_range(0..=width);
+            assert!(share(from, width, count) <= count, "{from} of {width}, {count}");
+        }
+        assert_eq!((share(5, 10, 100), share(0, 1, 7), share(u64::MAX / 2, u64::MAX, 1_000)), (50, 0, 499));
     }
 
     /// The place in the leaf is within it, and exact where keys are consecutive.

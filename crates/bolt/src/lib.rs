@@ -33,7 +33,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, BucketChange, Op};
+pub use batch::{Batch, BucketChange, Op, Reserve};
 pub use commit::Committed;
 pub use db::{Db, Options, SyncMode};
 pub use error::{Corruption, Error, Result};

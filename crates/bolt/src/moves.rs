@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, BucketChange, Op};
+use crate::batch::{Batch, BucketChange, Op, Reserve};
 use crate::db::Db;
 use crate::error::Result;
 use crate::page::{Pages, Root};
@@ -128,7 +128,7 @@ impl Db {
                 };
             }
             Phase::Settle(left) => {
-                self.commit(&Batch { use_reserve: true, ..Batch::default() })?;
+                self.commit(&Batch { reserve: Reserve::All, ..Batch::default() })?;
                 *left -= 1;
                 if *left == 0 {
                     let target = self.move_target();
@@ -155,7 +155,7 @@ impl Db {
         let meta = &self.state.meta;
         let top = Bucket::top(pages, meta.root, meta.sequence);
         let mut group = Group::default();
-        group.batch.use_reserve = true;
+        group.batch.reserve = Reserve::All;
         let (start, mut after) = match from {
             Some((bucket, key)) => (bucket, Some(key)),
             None => (Bytes::new(), None),

@@ -73,6 +73,11 @@ impl NewPages {
         if self.is_at_end(self.run) { self.run.start } else { self.high_water }
     }
 
+    /// Pages of the old state that would still be free, as far as they lie in long runs.
+    pub(crate) fn free_in_runs(&self) -> u64 {
+        self.free.in_runs()
+    }
+
     /// Whether giving `run` back means not to grow so far.
     fn is_at_end(&self, run: Extent) -> bool {
         run.end() == self.high_water && run.start >= self.old_high_water

@@ -83,6 +83,7 @@ impl Store {
             index,
             active: WriteBuf::default(),
             frozen: None,
+            deletes_max: usize::MAX,
             file,
             side: Arc::new(side),
             revision: restored.current_revision,

@@ -2,7 +2,9 @@
 //!
 //! Invariants:
 //! - what has been applied is in the file, in the frozen buffer or in the active one, and in the index
-//! - at most one frozen buffer is out: from [`Store::freeze`] until [`Store::committed`]
+//! - at most one frozen buffer is out: from [`Store::freeze`] until [`Store::committed`], or [`Store::take_back`] when
+//!   it found no room; then the next one holds all of it too, so that what the file gets is always a prefix of what was
+//!   applied
 //! - a batch holds whole transactions, and with them the consistent index, term and conf state that belong to
 //!   them: a file is never ahead of its own index or behind it
 //! - the small buckets in memory are what the file's will be once all buffers are in it
@@ -36,6 +38,8 @@ pub struct Store {
     pub(crate) arena: Arena,
     /// Buckets the file lacks; created by the next batch.
     pub(crate) create: Vec<Bucket>,
+    /// How many deletions of a compaction a batch may hold.
+    pub(crate) deletes_max: usize,
     pub(crate) applied: Applied,
     pub(crate) counts: Counts,
 }
@@ -160,6 +164,11 @@ impl Store {
         self.active.bytes() + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
     }
 
+    /// Of these bytes, those that are in no batch yet.
+    pub fn gathered_bytes(&self) -> usize {
+        self.active.bytes()
+    }
+
     /// Changes since the last freeze.
     pub fn unflushed_ops(&self) -> usize {
         self.active.ops()
@@ -203,7 +212,7 @@ impl Store {
         if self.active.ops() == 0 && self.create.is_empty() {
             return None;
         }
-        let (frozen, batch) = self.active.freeze(&std::mem::take(&mut self.create));
+        let (frozen, batch) = self.active.freeze(std::mem::take(&mut self.create), self.deletes_max);
         self.frozen = Some(Arc::new(frozen));
         Some(batch)
     }
@@ -216,6 +225,21 @@ impl Store {
     pub fn committed(&mut self, file: bolt::View) {
         assert!(self.frozen.take().is_some(), "a commit without a frozen batch");
         self.file = file;
+    }
+
+    /// The last batch found no room for itself: what is in it goes with the next one, less what deletions and
+    /// compaction have made of it since. Returns how many deletions of a compaction were in it.
+    pub fn take_back(&mut self) -> usize {
+        let frozen = self.frozen.take().expect("a batch that comes back was frozen");
+        self.active.take_back(&frozen);
+        self.create.extend(&frozen.create);
+        frozen.deletes
+    }
+
+    /// From now on a batch takes away at most so many records that a compaction left behind; others wait. Each takes
+    /// the room of the pages around it until it is committed, and where there is little room it is done bit by bit.
+    pub fn limit_deletes(&mut self, max: usize) {
+        self.deletes_max = max;
     }
 
     /// The file was changed without a batch: defragmentation moved its pages.

@@ -3,7 +3,7 @@
 //!
 //! Invariants, the same as those of the process:
 //! - Appends are written in order; one that finds no room is tried again before any other.
-//! - A batch that finds no room is tried again; nothing else is committed before it.
+//! - A batch that finds no room is taken back; the next one holds all of it, and may use the reserve.
 //! - A snapshot that finds no room is tried again; everything else goes on.
 //! - Any other failure of log or database ends the member: [`Ended`].
 
@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use api::Status;
+use bolt::Reserve;
 use bytes::Bytes;
 use disk::Disk;
 use etcdserver::apply::reply::Reply;
@@ -56,8 +57,12 @@ pub struct Lanes {
     now: Now,
     outcome: Outcome,
     appends: VecDeque<Append>,
-    /// A batch that found no room.
-    waiting: Option<bolt::Batch>,
+    /// A batch found no room, and none has reached the file since.
+    pub is_refused: bool,
+    /// Deletions of a compaction in one batch.
+    deletes_max: usize,
+    /// The disk is slow: nothing is committed.
+    pub commits_wait: bool,
     frozen_at: (u64, u64),
     snapshot_due: bool,
     postponed: Option<LocalSnapshot>,
@@ -66,6 +71,8 @@ pub struct Lanes {
     calls: u32,
     /// How often something found no room.
     pub no_room: u64,
+    /// Batches that left some of a compaction for later.
+    pub bits: u64,
     /// Snapshots that were recorded.
     pub snapshots: u64,
 }
@@ -76,11 +83,16 @@ impl Lanes {
     /// # Errors
     /// Why it does not start.
     pub fn start(disk: Arc<dyn Disk>, config: Config, segment_bytes: u64) -> Result<Lanes, Ended> {
-        let options = StorageOptions {
-            wal: wal::Options { segment_bytes, ..wal::Options::default() },
-            ..StorageOptions::default()
-        };
-        let recovered = bootstrap::bootstrap(&disk, &config, &options)?;
+        let wal = wal::Options { segment_bytes, ..wal::Options::default() };
+        Lanes::start_with(disk, config, &StorageOptions { wal, ..StorageOptions::default() })
+    }
+
+    /// As [`Lanes::start`], with all of the options.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub fn start_with(disk: Arc<dyn Disk>, config: Config, options: &StorageOptions) -> Result<Lanes, Ended> {
+        let recovered = bootstrap::bootstrap(&disk, &config, options)?;
         let now = Now { mono_ns: 1_000 * MILLISECOND, wall_ns: 1_700_000_000_000 * MILLISECOND };
         let settings = Settings::new(&config);
         let applier = Applier::new(settings, recovered.store, recovered.attachments, recovered.cluster)?;
@@ -98,13 +110,16 @@ impl Lanes {
             now,
             outcome: Outcome::default(),
             appends: VecDeque::new(),
-            waiting: None,
+            is_refused: false,
+            deletes_max: usize::MAX,
+            commits_wait: false,
             snapshot_due: false,
             postponed: None,
             nospace_raised: false,
             answers: BTreeMap::new(),
             calls: 0,
             no_room: 0,
+            bits: 0,
             snapshots: 0,
         };
         lanes.tell_versions()?;
@@ -157,6 +172,11 @@ impl Lanes {
         self.applier.store().is_compacting()
     }
 
+    /// Whether something is applied and not in the file.
+    pub fn is_unflushed(&self) -> bool {
+        self.applier.store().unflushed_ops() > 0
+    }
+
     /// The database, for checks.
     pub fn db(&self) -> &bolt::Db {
         &self.db
@@ -183,7 +203,7 @@ impl Lanes {
                         return Ok(());
                     }
                 }
-                Err(error) if error.is_no_space() => return Ok(()),
+                Err(bolt::Error::NoSpace { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -322,25 +342,20 @@ impl Lanes {
 
     /// The commit lane.
     fn flush(&mut self, now: bool) -> Result<(), Ended> {
-        if self.waiting.is_none() {
-            let is_due = now || self.snapshot_due || self.applier.store().unflushed_ops() >= FLUSH_OPS;
-            if !is_due {
-                return Ok(());
-            }
-            self.waiting = self.applier.store_mut().freeze_all();
-            self.frozen_at = self.applier.applied();
+        let store = self.applier.store_mut();
+        let is_due = now || self.snapshot_due || self.is_refused || store.unflushed_ops() >= FLUSH_OPS;
+        if !is_due || self.commits_wait {
+            return Ok(());
         }
-        if let Some(mut batch) = self.waiting.take() {
+        store.limit_deletes(self.deletes_max);
+        if let Some(mut batch) = store.freeze_all() {
+            self.frozen_at = self.applier.applied();
+            if self.is_refused {
+                batch.reserve = batch.reserve.max(Reserve::Most);
+            }
             match self.db.commit(&batch) {
-                Ok(_) => {
-                    self.applier.store_mut().committed(self.reader.view());
-                    self.nospace_raised = false;
-                }
-                Err(error) if error.is_no_space() => {
-                    batch.use_reserve = true;
-                    self.waiting = Some(batch);
-                    return self.no_space();
-                }
+                Ok(_) => self.committed(),
+                Err(error @ bolt::Error::NoSpace { .. }) => return self.refused(batch.reserve, &error),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -350,6 +365,26 @@ impl Lanes {
             self.postponed = Some(LocalSnapshot::new(self.applier.cluster(), index, term));
         }
         Ok(())
+    }
+
+    fn committed(&mut self) {
+        let store = self.applier.store_mut();
+        store.committed(self.reader.view());
+        let some_wait = self.deletes_max < usize::MAX && store.unflushed_ops() > 0;
+        self.bits += u64::from(some_wait);
+        self.deletes_max = if some_wait { 2 * self.deletes_max.max(8) } else { usize::MAX };
+        self.is_refused = false;
+        self.nospace_raised = false;
+    }
+
+    fn refused(&mut self, reserve: Reserve, error: &bolt::Error) -> Result<(), Ended> {
+        let carried = self.applier.store_mut().take_back();
+        if reserve != Reserve::Keep && carried > 0 {
+            self.deletes_max = carried / 8;
+        }
+        self.is_refused = true;
+        assert!(error.is_no_space(), "{error}");
+        self.no_space()
     }
 
     fn record_snapshot(&mut self) -> Result<(), Ended> {

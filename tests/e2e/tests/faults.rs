@@ -13,6 +13,7 @@ use e2e::faulty_disk::{Class, FaultyDisk};
 use e2e::lanes::{Ended, Lanes};
 use etcdserver::Config;
 use etcdserver::apply::reply::Reply;
+use etcdserver::bootstrap::StorageOptions;
 use mvcc::{RangeEnd, RangeQuery};
 use prost::Message;
 
@@ -331,4 +332,121 @@ fn a_full_disk_raises_the_alarm_and_can_be_freed() {
     known.check(&lanes).expect("all is there");
     lanes.stop().expect("the end");
     survives(&mem, &known, 0).expect("after the stop");
+}
+
+/// A database whose reserve is soon too small.
+fn small_reserve() -> StorageOptions {
+    let db = StorageOptions::default().db;
+    StorageOptions {
+        db: bolt::Options { reserve_bytes: 256 << 10, ..db },
+        wal: wal::Options { segment_bytes: LARGE_SEGMENT, ..wal::Options::default() },
+    }
+}
+
+/// Kills the member here, and cuts its power; what is left starts on the full disk and on a larger one.
+fn can_be_killed(mem: &MemDisk, known: &Known, seed: u64) {
+    for left in [mem.snapshot_after_kill(), mem.snapshot_after_crash(0), mem.snapshot_after_crash(seed)] {
+        for is_full in [true, false] {
+            let again = left.snapshot_after_kill();
+            again.set_capacity(is_full.then(|| left.used_bytes()));
+            let mut lanes = Lanes::start_with(Arc::new(again), config(), &small_reserve()).expect("a start");
+            known.check(&lanes).expect("nothing is lost");
+            lanes.idle(5).expect("it goes on");
+            known.check(&lanes).expect("nothing is lost");
+            if !is_full {
+                lanes.stop().expect("there is room for all of it");
+            }
+        }
+    }
+}
+
+/// Writes gather while the disk is slow, and then they are more than there is room for.
+#[test]
+fn a_batch_larger_than_the_reserve_becomes_smaller_by_deletions() {
+    let mem = MemDisk::new();
+    let mut known = Known::nothing();
+    let mut lanes = Lanes::start_with(Arc::new(mem.clone()), config(), &small_reserve()).expect("there is room");
+    let value = "v".repeat(5_000);
+    for i in 0..40 {
+        assert!(known.put(&mut lanes, &format!("old{i:02}"), &value).expect("there is room"));
+    }
+    lanes.idle(10).expect("there is room");
+    lanes.commits_wait = true;
+    for i in 0..600 {
+        assert!(known.put(&mut lanes, &format!("new{i:03}"), &value).expect("the log has room"));
+    }
+    mem.set_capacity(Some(mem.used_bytes()));
+    lanes.commits_wait = false;
+    lanes.idle(10).expect("no room is no reason to end");
+    assert!(lanes.has_alarm(pb::AlarmType::Nospace as i32) && lanes.is_refused, "there is no room");
+    assert!(!known.put(&mut lanes, "more", "no").expect("the alarm is no reason to end"));
+    known.open = None;
+    let txid = lanes.db().txid();
+    for i in 0..590 {
+        known.delete(&mut lanes, &format!("new{i:03}")).expect("deletions go on");
+        if i % 150 == 30 {
+            can_be_killed(&mem, &known, i + 2);
+        }
+    }
+    for i in 0..30 {
+        known.delete(&mut lanes, &format!("old{i:02}")).expect("deletions go on");
+    }
+    known.compact(&mut lanes, known.revision).expect("compaction goes on");
+    assert_eq!(lanes.db().txid(), txid, "there was no room until now");
+    let mut turns = 0;
+    while lanes.is_refused || lanes.is_compacting() {
+        if turns % 100 == 1 {
+            can_be_killed(&mem, &known, turns + 2);
+        }
+        lanes.idle(1).expect("nothing ends");
+        turns += 1;
+        assert!(turns < 2_000, "it does not come to an end");
+    }
+    assert!(lanes.db().txid() > txid, "the file lags behind");
+    lanes.defragment().expect("nothing ends");
+    can_be_killed(&mem, &known, 3);
+    disarm(&mut lanes);
+    for i in 0..10 {
+        assert!(known.put(&mut lanes, &format!("again{i}"), &value).expect("there is room again"), "write {i}");
+    }
+    known.check(&lanes).expect("all is there");
+    drop(lanes);
+    can_be_killed(&mem, &known, 4);
+}
+
+/// What a compaction takes away lies all over the file: to take it at once would need the room of all that is left.
+#[test]
+fn a_compaction_that_does_not_fit_comes_bit_by_bit() {
+    let mem = MemDisk::new();
+    let mut known = Known::nothing();
+    let mut lanes = Lanes::start_with(Arc::new(mem.clone()), config(), &small_reserve()).expect("there is room");
+    let value = "v".repeat(2_000);
+    for i in 0..2_600 {
+        assert!(known.put(&mut lanes, &format!("k{i:04}"), &value).expect("there is room"));
+    }
+    lanes.idle(10).expect("there is room");
+    mem.set_capacity(Some(mem.used_bytes()));
+    lanes.commits_wait = true;
+    for i in (0..2_600).step_by(8) {
+        known.delete(&mut lanes, &format!("k{i:04}")).expect("deletions go on");
+    }
+    known.compact(&mut lanes, known.revision).expect("compaction goes on");
+    while lanes.is_compacting() {
+        lanes.idle(1).expect("nothing ends");
+    }
+    lanes.commits_wait = false;
+    let mut turns = 0;
+    while lanes.is_unflushed() {
+        if turns % 7 == 0 {
+            can_be_killed(&mem, &known, turns + 2);
+        }
+        lanes.idle(1).expect("nothing ends");
+        turns += 1;
+        assert!(turns < 200, "it does not come to an end");
+    }
+    assert!(lanes.bits > 1, "it fitted: {} of {turns} turns left some", lanes.bits);
+    lanes.defragment().expect("nothing ends");
+    known.check(&lanes).expect("all is there");
+    drop(lanes);
+    can_be_killed(&mem, &known, 5);
 }

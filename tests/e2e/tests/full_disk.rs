@@ -190,6 +190,80 @@ fn a_disk_that_log_and_database_fill_together_loses_nothing() {
     member.kill();
 }
 
+fn fill_up(path: &Path) {
+    let mut file = std::fs::File::create(path).expect("there is room");
+    while file.write_all(&[1; 4096]).is_ok() {}
+}
+
+/// The log holds more than the disk of the database has room for, its reserve included: an older database was put in
+/// the place of the one that had it all.
+#[test]
+fn a_long_replay_onto_a_full_disk_is_freed_by_deletion_and_compaction() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let Some(small) = Small::mount(scratch.path().join("small"), 96) else { return };
+    let log = format!("--wal-dir={}", scratch.path().join("wal").display());
+    let mut member = start(&small.0.join("data"), &[log, "--snapshot-count=100000".to_owned()]);
+    let (db, older, filler) = (small.0.join("data/member/snap/db"), small.0.join("older"), small.0.join("filler"));
+    let mut acknowledged = BTreeMap::new();
+    wait(async { put(&Link::new(&member.client_url()), "first", "small".into()).await.expect("there is room") });
+    member.kill();
+    std::fs::copy(&db, &older).expect("there is room");
+    member.start_again();
+    wait(async {
+        let link = Link::new(&member.client_url());
+        for nth in 0..90 {
+            let revision = put(&link, &format!("fill/{nth:04}"), value(nth)).await.expect("there is room");
+            acknowledged.insert(nth, revision);
+        }
+    });
+    member.kill();
+    std::fs::rename(&older, &db).expect("the same file system");
+    fill_up(&filler);
+    let length = std::fs::metadata(&db).expect("it is there").len();
+    assert!(length < 20 << 20, "{length} bytes may be room enough");
+
+    start_again(&mut member);
+    wait(async {
+        let link = Link::new(&member.client_url());
+        wait_for_alarm(&link).await;
+        check(&link, &acknowledged).await;
+        for nth in 10..90 {
+            let key = format!("fill/{nth:04}").into();
+            link.call(pb::DeleteRangeRequest { key, ..pb::DeleteRangeRequest::default() }).await.expect("deletions go on");
+            acknowledged.remove(&nth);
+        }
+    });
+    start_again(&mut member);
+    wait(async {
+        let link = Link::new(&member.client_url());
+        wait_for_alarm(&link).await;
+        check(&link, &acknowledged).await;
+        // Deletions count at the revision of a compaction, not those at it.
+        let answer = link.call(pb::DeleteRangeRequest { key: "first".into(), ..pb::DeleteRangeRequest::default() });
+        let revision = answer.await.expect("deletions go on").header.expect("a header").revision;
+        // It answers when all of it is in the file.
+        link.call(pb::CompactionRequest { revision, physical: true }).await.expect("compaction goes on");
+    });
+    start_again(&mut member);
+    wait(async { check(&Link::new(&member.client_url()), &acknowledged).await });
+    std::fs::remove_file(&filler).expect("it is ours");
+    wait(async {
+        let link = Link::new(&member.client_url());
+        for alarm in alarms(&link).await {
+            let action = pb::alarm_request::AlarmAction::Deactivate as i32;
+            let disarm = pb::AlarmRequest { action, member_id: alarm.member_id, alarm: alarm.alarm };
+            link.call(disarm).await.expect("the alarm can be disarmed");
+        }
+        for nth in 100..150 {
+            acknowledged.insert(nth, put(&link, &format!("fill/{nth:04}"), value(nth)).await.expect("writes go on"));
+        }
+        assert_eq!(alarms(&link).await, []);
+    });
+    start_again(&mut member);
+    wait(async { check(&Link::new(&member.client_url()), &acknowledged).await });
+    member.kill();
+}
+
 #[test]
 fn a_snapshot_that_finds_no_room_is_saved_later() {
     let scratch = tempfile::tempdir().expect("scratch is writable");
@@ -197,9 +271,7 @@ fn a_snapshot_that_finds_no_room_is_saved_later() {
     let log = format!("--wal-dir={}", scratch.path().join("wal").display());
     let mut member = start(&small.0.join("data"), &[log, "--snapshot-count=20".to_owned()]);
     let filler = small.0.join("filler");
-    let mut file = std::fs::File::create(&filler).expect("there is room");
-    while file.write_all(&[1; 4096]).is_ok() {}
-    drop(file);
+    fill_up(&filler);
     wait(async {
         let link = Link::new(&member.client_url());
         for nth in 0..30 {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Batch, Db, Error, Op, Options, SyncMode};
+use crate::{Batch, Db, Error, Op, Options, Reserve, SyncMode};
 use bytes::Bytes;
 use disk::mem::MemDisk;
 use disk::os::OsDisk;
@@ -140,13 +140,33 @@ fn a_full_device_changes_nothing_and_the_reserve_serves_deletes() {
     assert!(dump(&db.reader().view()) == model);
     // With the capacity taken down to what is in use, nothing can grow; deletes must go on.
     disk.set_capacity(Some(disk.used_bytes()));
+    // A commit that writes may use most of the reserve, and leaves what deletes need.
+    let mut last = Vec::new();
+    for nth in 0.. {
+        let key = format!("x{nth}");
+        let mut batch = puts(b"key", &[(key.as_bytes(), &value)]);
+        assert!(matches!(db.commit(&batch), Err(Error::NoSpace { .. })), "the reserve is held");
+        batch.reserve = Reserve::Most;
+        match db.commit(&batch) {
+            Ok(_) => last.push(key),
+            Err(error) => {
+                assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+                break;
+            }
+        }
+    }
+    assert!((5..26).contains(&last.len()), "{} keys of 10 kB in a reserve of 256 kB", last.len());
     for chunk in keys.chunks(20) {
-        let mut batch = Batch { use_reserve: true, ..Batch::default() };
+        let mut batch = Batch { reserve: Reserve::All, ..Batch::default() };
         batch.bucket(b"key").changes =
             chunk.iter().map(|key| (Bytes::copy_from_slice(key), Op::Delete)).collect();
         db.commit(&batch).unwrap();
         check(&db, "deleting");
     }
+    let mut batch = Batch { reserve: Reserve::All, ..Batch::default() };
+    last.sort_unstable();
+    batch.bucket(b"key").changes = last.into_iter().map(|key| (key.into(), Op::Delete)).collect();
+    db.commit(&batch).unwrap();
     db.commit(&puts(b"key", &[(b"again", &value)])).unwrap();
     while !db.defragment_step().unwrap().done {}
     check(&db, "shrunk");

@@ -73,9 +73,6 @@ pub(crate) enum Kind {
     Moved,
 }
 
-/// How long to wait before a batch that found no room is tried again.
-const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
-
 /// How long a step of a defragmentation waits for readers to take the view after the last one, and how it looks.
 /// Readers that are there take it with their next turn, which a slow disk can hold up.
 const HAND_OVER: Duration = Duration::from_millis(500);
@@ -134,7 +131,7 @@ impl Committer {
     /// Does one job on the file.
     fn run_job(&mut self, job: Job) {
         match job {
-            Job::Commit { batch, force } => self.commit(batch, force),
+            Job::Commit { batch, force } => self.commit(&batch, force),
             Job::Force => {
                 self.force();
                 self.tell(Kind::Force, true);
@@ -185,32 +182,19 @@ impl Committer {
         Committer { shared, db, reader, defragments: Vec::new(), before: sizes, in_vain: 0, ..self }
     }
 
-    /// Writes a batch. Without room it is tried again until there is some: the member raises the alarm meanwhile,
-    /// and what deletes and compaction free makes room. Any other failure ends the process: what a failed write or
-    /// sync left behind cannot be known.
-    fn commit(&mut self, mut batch: bolt::Batch, force: bool) {
+    /// Writes a batch. Without room nothing is written, and the member is told: it raises the alarm and makes another
+    /// batch of it, with what was applied since. Any other failure ends the process: what a failed write or sync left
+    /// behind cannot be known.
+    fn commit(&mut self, batch: &bolt::Batch, force: bool) {
         let start = Instant::now();
-        loop {
-            let mut built_at = Instant::now();
-            let build = built_at;
-            match self.db.commit_watched(&batch, &mut || built_at = Instant::now()) {
-                Ok(_) => {
-                    self.shared.metrics.backend_build.observe(built_at - build);
-                    self.shared.metrics.backend_write.observe(built_at.elapsed());
-                    break;
-                }
-                Err(error) if error.is_no_space() => {
-                    self.shared.member.push(MemberInput::NoSpace);
-                    if self.shared.stops() {
-                        return;
-                    }
-                    // Behind the alarm only deletes and compaction follow: what was held back is for them, and for
-                    // the batch that stands before them.
-                    batch.use_reserve = true;
-                    std::thread::sleep(NO_SPACE_RETRY);
-                }
-                Err(error) => self.fail("failed to commit backend", &error),
+        let mut built_at = start;
+        match self.db.commit_watched(batch, &mut || built_at = Instant::now()) {
+            Ok(_) => {
+                self.shared.metrics.backend_build.observe(built_at - start);
+                self.shared.metrics.backend_write.observe(built_at.elapsed());
             }
+            Err(bolt::Error::NoSpace { .. }) => return self.shared.member.push(MemberInput::NoRoom),
+            Err(error) => self.fail("failed to commit backend", &error),
         }
         if force {
             self.force();
@@ -252,7 +236,7 @@ impl Committer {
                 self.handed_over = Instant::now();
                 return self.tell(Kind::Moved, false);
             }
-            Err(error) if error.is_no_space() => Err(error.to_string()),
+            Err(error @ bolt::Error::NoSpace { .. }) => Err(error.to_string()),
             Err(error) => self.fail("failed to defragment backend", &error),
         };
         self.shared.metrics.defrag_inflight.set(0);

@@ -45,7 +45,9 @@ pub(crate) enum MemberInput {
     Committed(crate::member::commit::Committed),
     /// Somebody needs the file to hold all that is applied now.
     CommitNow(oneshot::Sender<bolt::View>),
-    /// The commit thread had no room for a batch.
+    /// The commit thread had no room for the batch it was given, and has not written any of it.
+    NoRoom,
+    /// The log, or a snapshot, found no room.
     NoSpace,
     /// A message of a peer of the same cluster.
     Peer(raftpb::Message),

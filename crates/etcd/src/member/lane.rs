@@ -8,6 +8,7 @@ mod file;
 mod install;
 mod measure;
 mod peers;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use crate::member::meter::{CallStats, Meter};
 
 /// Bytes not yet given to the commit thread at which a batch is frozen without waiting for its time. A quarter of the
 /// room that the file holds in reserve (8 MiB): the batch that meets a full disk, with what gathered while the one before
-/// it was written, must fit there, or deletions would wait behind it for ever.
+/// it was written, should fit there; a larger one waits until deletions and compaction have made it smaller.
 const FLUSH_BYTES: usize = 2 << 20;
 /// Bytes of applied changes that are not in the file yet, beyond which the member takes no more entries. Commits
 /// are far faster than this fills; a disk that stands still is what fills it.
@@ -114,7 +115,7 @@ pub(crate) struct Lane {
     compacted_in_batch: Option<i64>,
     /// The applied index at the last step of a compaction.
     applied_at_compaction: u64,
-    nospace_raised: bool,
+    room: room::Room,
     /// As last logged.
     cluster_version: Option<Version>,
     is_dirty: bool,
@@ -180,7 +181,7 @@ impl Lane {
             compacted: None,
             compacted_in_batch: None,
             applied_at_compaction: 0,
-            nospace_raised: false,
+            room: room::Room::default(),
             cluster_version,
             is_dirty: true,
             stopping: false,
@@ -216,7 +217,8 @@ impl Lane {
     fn deadline(&self) -> Instant {
         let mut next = self.node.next_wakeup_ns();
         if let Some(since) = self.unflushed_since.filter(|_| !self.batch_is_out) {
-            next = next.min(since + self.shared.config.batch_interval.as_nanos() as u64);
+            let due = since + self.shared.config.batch_interval.as_nanos() as u64;
+            next = next.min(due.max(self.room.retry_at().unwrap_or(0)));
         }
         if let Some(due) = self.compaction_due {
             next = next.min(due);
@@ -246,6 +248,7 @@ impl Lane {
             }
             MemberInput::Committed(committed) => self.committed(committed),
             MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
+            MemberInput::NoRoom => self.batch_refused(),
             MemberInput::NoSpace => self.no_space(),
             MemberInput::Peer(message) => {
                 self.shared.transport.taken(&message);
@@ -273,7 +276,7 @@ impl Lane {
     /// Takes requests, unless the disk is so far behind that the buffers have reached their bound.
     fn propose(&mut self, batch: Vec<Proposal>, at: Instant) {
         self.meter.proposed(at);
-        if self.applier.store().unflushed_bytes() <= UNFLUSHED_BYTES_MAX {
+        if !self.is_behind() {
             return self.step(RaftInput::Propose(batch));
         }
         let status = Status::from(ErrorCode::TooManyRequests);
@@ -546,7 +549,10 @@ impl Lane {
         self.shared.member.take(&mut rest);
         for input in rest {
             match input {
-                MemberInput::Persisted(_) | MemberInput::Committed(_) | MemberInput::SnapshotSaved(_) => self.input(input),
+                MemberInput::Persisted(_)
+                | MemberInput::Committed(_)
+                | MemberInput::NoRoom
+                | MemberInput::SnapshotSaved(_) => self.input(input),
                 MemberInput::Propose(batch, _) => {
                     let stopped = Status::from(ErrorCode::Stopped);
                     let waiting = batch.into_iter().filter_map(|proposal| proposal.reply_to);
@@ -569,9 +575,8 @@ impl Lane {
             self.shared.member.take_any(&mut batch);
             for input in batch.drain(..) {
                 match input {
-                    MemberInput::Committed(_) => self.input(input),
-                    // A disk that is full stays so: the log has what the file lacks.
-                    MemberInput::NoSpace => return,
+                    // On a full disk the log has what the file lacks.
+                    MemberInput::Committed(_) | MemberInput::NoRoom => self.input(input),
                     _ => {}
                 }
             }

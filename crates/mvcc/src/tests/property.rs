@@ -23,6 +23,13 @@ enum Op {
     Step(usize),
     Freeze,
     Commit,
+    /// The batch found no room.
+    TakeBack,
+    LimitDeletes(usize),
+    /// Little room: what is out is taken back, and goes with so many deletes.
+    Bit(usize),
+    /// A compaction of all but the last transactions, to its end.
+    Sweep(i64),
     Restart,
     Keep,
     Range(Query),
@@ -95,7 +102,11 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (1usize..20).prop_map(Op::Step),
         3 => Just(Op::Freeze),
         3 => Just(Op::Commit),
-        1 => Just(Op::Restart),
+        1 => Just(Op::TakeBack),
+        1 => prop_oneof![0usize..5, Just(usize::MAX)].prop_map(Op::LimitDeletes),
+        2 => (0usize..5).prop_map(Op::Bit),
+        2 => (0i64..3).prop_map(Op::Sweep),
+        2 => Just(Op::Restart),
         1 => Just(Op::Keep),
         8 => query().prop_map(Op::Range),
         3 => (-2i64..12).prop_map(Op::HashKv),
@@ -285,17 +296,31 @@ impl Run {
                     &self.now.model.schedule(current - back),
                 );
             }
-            Op::Step(budget) => {
-                if let CompactionProgress::Finished(at) = self.member.store.compaction_step(budget).unwrap() {
-                    self.now.model.finished(at);
+            Op::Step(budget) => self.step(budget),
+            Op::Sweep(back) => {
+                self.apply(Op::Compact(back));
+                while self.member.store.is_compacting() {
+                    self.step(9);
                 }
             }
             Op::Freeze => {
                 if self.frozen.is_none() && self.member.freeze() {
-                    self.frozen = Some(self.now.clone());
+                    self.frozen = Some(self.as_frozen());
                 }
             }
             Op::Commit => self.commit(),
+            Op::TakeBack => {
+                if self.member.out.take().is_some() {
+                    self.frozen = None;
+                    self.member.store.take_back();
+                }
+            }
+            Op::Bit(max) => {
+                for op in [Op::TakeBack, Op::LimitDeletes(max), Op::Freeze, Op::Commit, Op::LimitDeletes(usize::MAX)] {
+                    self.apply(op);
+                }
+            }
+            Op::LimitDeletes(max) => self.member.store.limit_deletes(max),
             Op::Restart => self.restart(),
             Op::Keep => {
                 if self.kept.len() == 3 {
@@ -336,12 +361,27 @@ impl Run {
         }
     }
 
+    fn step(&mut self, budget: usize) {
+        if let CompactionProgress::Finished(at) = self.member.store.compaction_step(budget).unwrap() {
+            self.now.model.finished(at);
+        }
+    }
+
     /// While a compaction is under way its answer depends on how far it is, in Go as well.
     fn check_hash(&mut self, asked: i64) {
         if self.now.model.jobs.is_empty() {
             let hash = self.member.store.view().hash_kv(asked);
             same(hash.map(|h| (h.hash, h.compact_revision, h.revision)), &self.now.model.hash_kv(asked));
         }
+    }
+
+    /// What a file with the batch just frozen says: a compaction some of whose deletes wait is not finished.
+    fn as_frozen(&self) -> State {
+        let mut state = self.now.clone();
+        if self.member.store.unflushed_ops() > 0 && state.model.jobs.is_empty() {
+            state.model.jobs.push((state.model.compact, None));
+        }
+        state
     }
 
     fn commit(&mut self) {
@@ -388,6 +428,7 @@ impl Run {
         for asked in 0..=self.now.model.revision {
             self.check_hash(asked);
         }
+        self.member.store.limit_deletes(usize::MAX);
         self.member.flush();
         self.frozen = None;
         self.durable = self.now.clone();

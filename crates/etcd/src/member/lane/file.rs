@@ -4,13 +4,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use etcdserver::apply::alarm;
-use etcdserver::effect::RaftInput;
 use etcdserver::now::{MILLISECOND, Now};
 use etcdserver::snapshot::LocalSnapshot;
 use mvcc::CompactionProgress;
 
-use super::{COMPACTION_PAUSE, COMPACTION_STEP, FLUSH_BYTES, Lane, SnapshotStep, UNFLUSHED_BYTES_MAX};
+use super::{COMPACTION_PAUSE, COMPACTION_STEP, FLUSH_BYTES, Lane, SnapshotStep};
 use crate::member::handle::Mail;
 use crate::member::{commit, log};
 
@@ -18,7 +16,7 @@ impl Lane {
     /// One bounded step of a compaction, when it is due.
     pub(super) fn compaction_step(&mut self, now: Now) {
         let is_due = self.compaction_due.is_some_and(|due| due <= now.mono_ns);
-        if !is_due || self.applier.store().unflushed_bytes() > UNFLUSHED_BYTES_MAX {
+        if !is_due || self.is_behind() {
             return;
         }
         let limit = (self.shared.config.compaction_batch_limit as usize).min(COMPACTION_STEP);
@@ -60,7 +58,10 @@ impl Lane {
 
     /// Gives the commit thread what has gathered, when it is time or somebody waits for it.
     pub(super) fn flush(&mut self, now: Now) {
-        if self.batch_is_out || self.installing.is_some() {
+        if self.batch_is_out {
+            return self.look_for_room();
+        }
+        if self.installing.is_some() || self.room.retry_at().is_some_and(|at| now.mono_ns < at) {
             return;
         }
         let store = self.applier.store();
@@ -85,9 +86,13 @@ impl Lane {
     /// Freezes what has gathered and hands it to the commit thread. With `force` the consistent index goes along
     /// even if nothing else does.
     pub(super) fn hand_batch(&mut self, force: bool) {
+        let now = self.shared.now().mono_ns;
+        self.room.begin(now);
         let store = self.applier.store_mut();
         let batch = if force { store.freeze_all() } else { store.freeze() };
-        self.unflushed_since = None;
+        // Deletions of a compaction may be left, when there is little room.
+        let is_whole = store.unflushed_ops() == 0;
+        self.unflushed_since = (!is_whole).then_some(now);
         let is_awaited = !self.file_waiters.is_empty() || self.compacted.is_some();
         if batch.is_none() && !force && !is_awaited {
             return;
@@ -95,11 +100,14 @@ impl Lane {
         self.frozen_at = self.applier.applied();
         self.frozen_cluster = self.applier.cluster().clone();
         self.building_in_batch = std::mem::take(&mut self.building);
-        self.compacted_in_batch = self.compacted.take();
+        self.compacted_in_batch = self.compacted.take_if(|_| is_whole);
         self.batch_is_out = true;
         self.is_dirty = true;
         self.shared.commit.push(match batch {
-            Some(batch) => commit::Job::Commit { batch, force },
+            Some(mut batch) => {
+                batch.reserve = self.room.admit(batch.reserve);
+                commit::Job::Commit { batch, force }
+            }
             None => commit::Job::Force,
         });
     }
@@ -109,11 +117,13 @@ impl Lane {
         self.is_dirty = true;
         match committed.kind {
             commit::Kind::Moved => return self.applier.store_mut().moved(committed.view),
-            commit::Kind::Batch => self.applier.store_mut().committed(committed.view.clone()),
+            commit::Kind::Batch => {
+                self.applier.store_mut().committed(committed.view.clone());
+                self.batch_fitted();
+            }
             commit::Kind::Force => self.applier.store_mut().moved(committed.view.clone()),
         }
         self.batch_is_out = false;
-        self.nospace_raised = false;
         self.file_at = self.frozen_at;
         if let Some(revision) = self.compacted_in_batch.take() {
             self.shared.compaction_finished.store(revision, Ordering::Release);
@@ -136,15 +146,6 @@ impl Lane {
             let local = LocalSnapshot::new(&self.frozen_cluster, index, term);
             self.shared.metrics.snap_marshal.observe(start.elapsed());
             self.log.push(log::Job::Snapshot(Box::new(local)));
-        }
-    }
-
-    /// A batch found no room. The alarm is raised once; deletes and compaction go on and free it.
-    pub(super) fn no_space(&mut self) {
-        if !std::mem::replace(&mut self.nospace_raised, true) {
-            let id = self.shared.member_id;
-            self.shared.logger.error("no space left for the database; raising alarm", &[]);
-            self.step(RaftInput::Propose(vec![alarm::no_space_proposal(id)]));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use etcdserver::effect::{Committed, RaftInput};
 
+use super::room::Room;
 use super::{Lane, SnapshotStep};
 use crate::member::commit::{self, Installed};
 use crate::member::handle::Mail;
@@ -41,6 +42,7 @@ impl Lane {
         self.frozen_at = self.file_at;
         self.frozen_cluster = self.applier.cluster().clone();
         self.unflushed_since = None;
+        self.room = Room::default();
         self.compacted = None;
         self.compacted_in_batch = None;
         self.compaction_due = self.applier.store().is_compacting().then_some(0);
