@@ -175,7 +175,8 @@ async fn linger(socket: &TcpStream) -> io::Result<()> {
 async fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
     let address = args.next().unwrap_or_else(|| "127.0.0.1:50051".into());
-    let settings = Settings { plain: args.next().as_deref() == Some("plain"), ..Settings::default() };
+    let plain = if args.next().as_deref() == Some("plain") { grpc::Plain::Also } else { grpc::Plain::Refused };
+    let settings = Settings { plain, ..Settings::default() };
     let listener = TcpListener::bind(&address).await?;
     println!("listening on {}", listener.local_addr()?);
     let (start, stop) = (Instant::now(), Rc::new(Notify::new()));

@@ -5,21 +5,26 @@
 //!
 //! What it must not know: any etcd type. It sees what a user sees: files, ports, text.
 //!
-//! Reading order: `binaries.rs`, `member.rs`, `cluster.rs` (several members), `ports.rs`, `network.rs`, `tool.rs`.
+//! Reading order: `binaries.rs`, `member.rs`, `cluster.rs` (several members), `ports.rs`, `network.rs`, `tool.rs`, `process.rs`,
+//! `certificates.rs`.
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
 mod binaries;
+mod certificates;
 mod cluster;
 mod member;
 mod network;
 mod ports;
+mod process;
 mod tool;
 
 pub use binaries::{Binaries, go_release, ours};
+pub use certificates::{Authority, CLIENT, Files, LOOPBACK, Owner};
 pub use cluster::Cluster;
 pub use member::{Member, Options};
 pub use network::with_default_ports;
 pub use ports::free_port;
+pub use process::{Process, lone_member};
 pub use tool::{Output, run, run_with_input};
