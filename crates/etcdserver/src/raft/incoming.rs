@@ -29,6 +29,16 @@ impl Node {
                     last: raft.raft_log.last_index(),
                 });
             }
+            eraftpb::MessageType::MsgPropose if self.is_leaving => {
+                self.park_forwarded(message);
+                return Ok(());
+            }
+            eraftpb::MessageType::MsgPropose if raft.state == StateRole::Leader => {
+                let is_own_end = message.entries.iter().any(|entry| self.removes_itself(entry));
+                self.raft_step(message);
+                self.is_leaving |= is_own_end;
+                return Ok(());
+            }
             // A lone voter has no leader that could ask it to take over.
             eraftpb::MessageType::MsgTimeoutNow if self.is_lone_voter() || !self.may_campaign() => {
                 return Ok(());
@@ -115,11 +125,13 @@ impl Node {
     }
 
     /// A leader that has applied its own removal stops leading. Go's goes on until its process ends a second later;
-    /// the crate cannot: it looks for its own progress at the next commit. The successor is told to hurry.
+    /// the crate cannot: it looks for its own progress at the next commit. The others are told what is committed, or
+    /// they could not act on it, and the successor to hurry.
     fn step_down_if_removed(&mut self) {
         if self.raft.raft.state != StateRole::Leader || self.raft.raft.prs().get(self.id).is_some() {
             return;
         }
+        self.raft.raft.ping();
         if let Some(successor) = self.best_successor() {
             self.raft.raft.send_timeout_now(successor);
         }

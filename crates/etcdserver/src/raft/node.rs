@@ -63,6 +63,8 @@ pub struct Node {
     pub(super) first_of_term: u64,
     /// Whether an entry of that term has been committed, and its consequences drawn.
     pub(super) committed_in_term: bool,
+    /// The entry that takes this leader out of the cluster is in its log and not applied.
+    pub(super) is_leaving: bool,
     /// When the current leader became known.
     pub(super) leader_since_ns: u64,
     pub(super) last_tick_ns: u64,
@@ -128,6 +130,7 @@ impl Node {
             },
             first_of_term: 0,
             committed_in_term: false,
+            is_leaving: false,
             leader_since_ns: 0,
             last_tick_ns: now.mono_ns,
             unconfirmed_since_ns: None,
@@ -355,6 +358,7 @@ impl Node {
         self.notice_role();
         self.notice_first_commit();
         self.promote_leases();
+        self.is_leaving &= self.role.is_leader && self.raft.raft.has_pending_conf();
         self.announce();
         self.flush_proposals();
         self.start_reads();

@@ -5,7 +5,9 @@
 //! 2. Without a leader, and while leadership is handed over, requests are parked, not refused, until their time is
 //!    up. Their order is kept.
 //! 3. Membership changes go one at a time: raft would silently replace a second one by an empty entry.
-//! 4. What is over a bound is refused at once: requests too large, too many waiting, apply too far behind.
+//! 4. Behind its own removal a leader proposes nothing: a member that stays, and does not know yet that the removal is
+//!    committed, needs the vote of the one that leaves, and would not get it with the shorter log.
+//! 5. What is over a bound is refused at once: requests too large, too many waiting, apply too far behind.
 //!    The member's own proposals are exempt from the last two; they are few, and some of them are what helps.
 
 use std::collections::VecDeque;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use api::error::ErrorCode;
 use api::raftpb;
 use bytes::Bytes;
+use prost::Message;
 use raft::{StateRole, eraftpb};
 
 use super::convert;
@@ -154,8 +157,8 @@ impl Node {
         let takes = raft.leader_id != 0
             && raft.lead_transferee.is_none()
             && matches!(raft.state, StateRole::Leader | StateRole::Follower)
-            // A leader that was removed takes nothing any more.
-            && (!leads || raft.prs().get(self.id).is_some());
+            // A leader that was removed, or is about to be, takes nothing any more.
+            && (!leads || (raft.prs().get(self.id).is_some() && !self.is_leaving));
         if !takes {
             return;
         }
@@ -172,7 +175,34 @@ impl Node {
                 break;
             }
             let Some(next) = self.proposals.conf_queue.pop_front() else { break };
+            let is_own_end = leads && self.removes_itself(&next.entry);
             self.step_proposal(vec![next.entry]);
+            if is_own_end {
+                self.is_leaving = true;
+                break;
+            }
+        }
+    }
+
+    /// Whether an entry takes this member out of the cluster.
+    pub(super) fn removes_itself(&self, entry: &eraftpb::Entry) -> bool {
+        entry.get_entry_type() == eraftpb::EntryType::EntryConfChange
+            && raftpb::ConfChange::decode(&entry.context[..]).is_ok_and(|change| {
+                change.r#type() == raftpb::ConfChangeType::ConfChangeRemoveNode && change.node_id() == self.id
+            })
+    }
+
+    /// Keeps requests of followers for the next leader, as far as there is room; without, their senders notice by
+    /// time.
+    pub(super) fn park_forwarded(&mut self, message: eraftpb::Message) {
+        for entry in message.entries {
+            if entry.get_entry_type() == eraftpb::EntryType::EntryNormal
+                && self.proposals.own_parked < OWN_PARKED_MAX
+            {
+                self.proposals.own_parked += 1;
+                let parked = Parked { id: 0, origin: Origin::Own, since_ns: self.now.mono_ns, entry };
+                self.proposals.parked.push_back(parked);
+            }
         }
     }
 

@@ -75,7 +75,7 @@ impl Running {
             match db.commit(batch) {
                 Ok(_) => {}
                 Err(error) if error.is_no_space() => {
-                    batch.use_reserve = true;
+                    batch.reserve = batch.reserve.max(bolt::Reserve::Most);
                     self.commit_now = Some(job);
                     self.inbox.push_back(super::Input::NoSpace);
                     return Ok(false);

@@ -25,6 +25,8 @@ pub(crate) struct History {
     keep_until: BTreeMap<i64, u64>,
     /// When leases ended by their time.
     expired: BTreeMap<i64, u64>,
+    /// When a lease was last granted or revoked.
+    changed: BTreeMap<i64, u64>,
     /// Leases that some client wanted revoked.
     asked: BTreeSet<i64>,
     /// Highest index that some client knows of.
@@ -79,6 +81,7 @@ impl History {
         if envelope.field == GRANT && took_effect {
             let grant = api::etcdserverpb::LeaseGrantRequest::decode(envelope.body).unwrap_or_default();
             let ttl = model.leases[&grant.id].last().map_or(0, |lease| lease.ttl);
+            self.changed.insert(grant.id, now);
             self.keep_until.insert(grant.id, now + seconds(ttl));
             self.expired.remove(&grant.id);
         }
@@ -86,6 +89,7 @@ impl History {
             return;
         }
         let revoke = api::etcdserverpb::LeaseRevokeRequest::decode(envelope.body).unwrap_or_default();
+        self.changed.insert(revoke.id, now);
         if self.asked.contains(&revoke.id) {
             return;
         }
@@ -137,6 +141,12 @@ impl History {
         }
         let keep = self.keep_until.entry(lease).or_insert(0);
         *keep = (*keep).max(until);
+    }
+
+    /// Whether a leader must know whether the lease exists, if it is asked at `sent`. One that was replaced in the last
+    /// `settled` nanoseconds, and has not noticed yet, may not: as in etcd, it answers from what it has.
+    pub(crate) fn is_settled(&self, lease: i64, sent: u64, settled: u64) -> bool {
+        self.changed.get(&lease).is_none_or(|at| at + settled < sent)
     }
 
     /// The latest time to which a lease was promised.

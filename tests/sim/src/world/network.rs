@@ -130,12 +130,12 @@ impl World {
         let is_whole = self.is_healed || !self.network.per_mille(100);
         let mut ok = false;
         if let Some(to) = reached.filter(|_| !is_stale) {
-            ok = self.receive_database(to, &message, database, is_whole);
+            ok = self.receive_database((from, to), &message, database, is_whole);
             if ok {
                 self.arrive(to, Input::Raft(RaftInput::Message(message)));
             }
         }
-        if !is_stale {
+        if !self.is_stale(from, boot) {
             let input = Input::Raft(RaftInput::SnapshotDone { to: to_id, ok });
             self.after(self.settings.network_us * 1_000, Event::Arrive { member: from, input });
         }
@@ -143,7 +143,7 @@ impl World {
 
     fn receive_database(
         &mut self,
-        to: usize,
+        (from, to): (usize, usize),
         message: &raftpb::Message,
         database: &bolt::View,
         is_whole: bool,
@@ -155,8 +155,12 @@ impl World {
         let end = if is_whole { length } else { self.network.below(length) };
         match write_database(&disk, &dir, database, end, is_whole.then_some(index)) {
             Ok(()) => is_whole,
-            Err(error) if error.is_no_space() => false,
-            Err(error) => {
+            Err(Broken::Sender(error)) => {
+                self.died(from, &error.to_string());
+                false
+            }
+            Err(Broken::Receiver(error)) if error.is_no_space() => false,
+            Err(Broken::Receiver(error)) => {
                 self.died(to, &error.to_string());
                 false
             }
@@ -191,18 +195,30 @@ impl World {
     }
 }
 
+/// Whose disk refused.
+enum Broken {
+    Sender(bolt::Error),
+    Receiver(wal::Error),
+}
+
+impl From<wal::Error> for Broken {
+    fn from(error: wal::Error) -> Broken {
+        Broken::Receiver(error)
+    }
+}
+
 fn write_database(
     disk: &Arc<dyn disk::Disk>,
     dir: &std::path::Path,
     database: &bolt::View,
     end: u64,
     name: Option<u64>,
-) -> Result<(), wal::Error> {
+) -> Result<(), Broken> {
     let mut received = wal::snap::ReceivedDb::create(&**disk, dir)?;
     let mut buffer = vec![0; CHUNK];
     while received.len() < end {
         let room = CHUNK.min((end - received.len()) as usize);
-        let read = database.read_chunk(received.len(), &mut buffer[..room]).expect("a pinned view can be read");
+        let read = database.read_chunk(received.len(), &mut buffer[..room]).map_err(Broken::Sender)?;
         received.write(&buffer[..read])?;
     }
     if let Some(index) = name {

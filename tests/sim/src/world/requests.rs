@@ -144,9 +144,9 @@ impl World {
                 self.history.renewed(lease, sent, ttl, slack);
                 self.clients.lease_renewed(lease);
             }
-            (Request::Renew(lease), Answer::Told(Told::Renewed(_))) => self.check_no_lease(lease, must_see),
+            (Request::Renew(lease), Answer::Told(Told::Renewed(_))) => self.check_no_lease(lease, must_see, sent),
             (Request::Times(lease), Answer::Told(Told::Times(times))) => {
-                self.check_times(lease, must_see, &times);
+                self.check_times(lease, must_see, sent, &times);
             }
             (request, Answer::Told(Told::Refused(status))) => self.refused(op, &request, &status),
             (request, answer) => {
@@ -232,19 +232,34 @@ impl World {
     }
 
     /// A lease is said not to exist: it must not have existed all the time.
-    fn check_no_lease(&self, lease: i64, must_see: u64) {
+    fn check_no_lease(&self, lease: i64, must_see: u64, sent: u64) {
+        if !self.history.is_settled(lease, sent, self.stale_ns()) {
+            return;
+        }
         let lives = self.model.leases.get(&lease).and_then(|lives| lives.last());
         let existed = lives.is_some_and(|lease| lease.granted_at <= must_see && lease.revoked_at.is_none());
-        ensure!(!existed, Lease, "lease {lease:x} is said not to exist, and does");
+        ensure!(
+            !existed,
+            Lease,
+            "lease {lease:x} is said not to exist, and does: {lives:?}; {must_see} was known, the log is at {}",
+            self.model.last()
+        );
     }
 
-    fn check_times(&self, lease: i64, must_see: u64, times: &LeaseTimes) {
+    /// How long a leader that was replaced may believe that it still leads, and some more.
+    fn stale_ns(&self) -> u64 {
+        3 * self.settings.election_ticks * self.tick_ns()
+    }
+
+    fn check_times(&self, lease: i64, must_see: u64, sent: u64, times: &LeaseTimes) {
+        let is_settled = self.history.is_settled(lease, sent, self.stale_ns());
         match times {
-            LeaseTimes::None => self.check_no_lease(lease, must_see),
+            LeaseTimes::None => self.check_no_lease(lease, must_see, sent),
             LeaseTimes::One { granted, left } => {
                 let known = self.model.leases.get(&lease).and_then(|lives| lives.last());
                 let is_right = known.is_some_and(|lease| {
-                    lease.ttl == *granted && lease.revoked_at.is_none_or(|revoked| revoked > must_see)
+                    lease.ttl == *granted
+                        && (!is_settled || lease.revoked_at.is_none_or(|revoked| revoked > must_see))
                 });
                 // A new leader gives up to an election timeout, and the rest of a second, on top.
                 let most = granted + (self.settings.election_ticks * self.settings.heartbeat_ms / 1000) as i64 + 1;
