@@ -33,6 +33,14 @@ impl Small {
     }
 }
 
+impl Small {
+    fn enlarge(&self, megabytes: u32) {
+        let size = format!("remount,size={megabytes}m");
+        let done = Command::new("mount").args(["-o", &size]).arg(&self.0).status().expect("it was mounted");
+        assert!(done.success(), "{done}");
+    }
+}
+
 impl Drop for Small {
     fn drop(&mut self) {
         // What cannot be unmounted now goes when nobody uses it any more.
@@ -88,6 +96,14 @@ async fn check(link: &Link, acknowledged: &BTreeMap<usize, i64>) {
 async fn alarms(link: &Link) -> Vec<pb::AlarmMember> {
     let get = pb::AlarmRequest { action: pb::alarm_request::AlarmAction::Get as i32, ..pb::AlarmRequest::default() };
     link.call(get).await.expect("alarms can be read").alarms
+}
+
+async fn disarm(link: &Link) {
+    for alarm in alarms(link).await {
+        let action = pb::alarm_request::AlarmAction::Deactivate as i32;
+        let disarm = pb::AlarmRequest { action, member_id: alarm.member_id, alarm: alarm.alarm };
+        link.call(disarm).await.expect("the alarm can be disarmed");
+    }
 }
 
 /// The alarm comes with the log entry after the one that found no room.
@@ -153,11 +169,7 @@ fn a_full_database_disk_is_freed_by_deletion_compaction_and_defragmentation() {
         link.call(pb::DefragmentRequest {}).await.expect("defragmentation goes on");
         let status = link.call(pb::StatusRequest {}).await.expect("status");
         assert!(status.db_size < 16 << 20, "{status:?}");
-        for alarm in alarms(&link).await {
-            let action = pb::alarm_request::AlarmAction::Deactivate as i32;
-            let disarm = pb::AlarmRequest { action, member_id: alarm.member_id, alarm: alarm.alarm };
-            link.call(disarm).await.expect("the alarm can be disarmed");
-        }
+        disarm(&link).await;
         for nth in 0..50 {
             put(&link, &format!("again/{nth}"), value(nth)).await.expect("writes go on");
         }
@@ -249,11 +261,7 @@ fn a_long_replay_onto_a_full_disk_is_freed_by_deletion_and_compaction() {
     std::fs::remove_file(&filler).expect("it is ours");
     wait(async {
         let link = Link::new(&member.client_url());
-        for alarm in alarms(&link).await {
-            let action = pb::alarm_request::AlarmAction::Deactivate as i32;
-            let disarm = pb::AlarmRequest { action, member_id: alarm.member_id, alarm: alarm.alarm };
-            link.call(disarm).await.expect("the alarm can be disarmed");
-        }
+        disarm(&link).await;
         for nth in 100..150 {
             acknowledged.insert(nth, put(&link, &format!("fill/{nth:04}"), value(nth)).await.expect("writes go on"));
         }
@@ -261,6 +269,48 @@ fn a_long_replay_onto_a_full_disk_is_freed_by_deletion_and_compaction() {
     });
     start_again(&mut member);
     wait(async { check(&Link::new(&member.client_url()), &acknowledged).await });
+    member.kill();
+}
+
+/// There is room for one segment of the log and a quarter. That is no reason for an alarm until it runs out, and then
+/// what is left serves deletions, however many writes are tried.
+#[test]
+fn a_disk_too_small_for_a_second_segment_raises_the_alarm_when_the_first_is_full() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let Some(small) = Small::mount(scratch.path().join("small"), 76) else { return };
+    let log = format!("--wal-dir={}", small.0.join("wal").display());
+    let mut member = start(&scratch.path().join("data"), &[log]);
+    let mut acknowledged = BTreeMap::new();
+    wait(async {
+        let link = Link::new(&member.client_url());
+        acknowledged = fill(&link).await;
+        let bytes = acknowledged.len() * VALUE_BYTES;
+        assert!((62 << 20..70 << 20).contains(&bytes), "{bytes} bytes written");
+        wait_for_alarm(&link).await;
+        for nth in 0..100 {
+            let refused = put(&link, "more", value(nth)).await.expect_err("the alarm is raised");
+            assert_eq!(refused.message(), NO_SPACE);
+        }
+        for nth in 10..acknowledged.len() {
+            let key = format!("fill/{nth:04}").into();
+            link.call(pb::DeleteRangeRequest { key, ..pb::DeleteRangeRequest::default() }).await.expect("deletions go on");
+            acknowledged.remove(&nth);
+        }
+        let revision = acknowledged[&9];
+        link.call(pb::CompactionRequest { revision, physical: true }).await.expect("compaction goes on");
+    });
+    start_again(&mut member);
+    small.enlarge(160);
+    wait(async {
+        let link = Link::new(&member.client_url());
+        check(&link, &acknowledged).await;
+        disarm(&link).await;
+        for nth in 0..10 {
+            acknowledged.insert(nth, put(&link, &format!("fill/{nth:04}"), value(nth)).await.expect("writes go on"));
+        }
+        check(&link, &acknowledged).await;
+        assert_eq!(alarms(&link).await, []);
+    });
     member.kill();
 }
 

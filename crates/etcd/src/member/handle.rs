@@ -40,10 +40,10 @@ pub(crate) enum MemberInput {
     Committed(crate::member::commit::Committed),
     /// Somebody needs the file to hold all that is applied now.
     CommitNow(oneshot::Sender<bolt::View>),
-    /// The commit thread had no room for the batch it was given, and has not written any of it.
-    NoRoom,
-    /// The log, or a snapshot, found no room.
-    NoSpace,
+    /// The commit thread had no room for the batch it was given, and has not written any of it; in words.
+    NoRoom(String),
+    /// The log, or a snapshot, found no room; in words.
+    NoSpace(String),
     /// Hand leadership to a member.
     TransferLeader(u64),
     /// Stop: everything acknowledged is durable, what waits is told.

@@ -218,8 +218,8 @@ impl Lane {
             }
             MemberInput::Committed(committed) => self.committed(committed),
             MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
-            MemberInput::NoRoom => self.batch_refused(),
-            MemberInput::NoSpace => self.no_space(),
+            MemberInput::NoRoom(what) => self.batch_refused(&what),
+            MemberInput::NoSpace(what) => self.no_space(&what),
             MemberInput::TransferLeader(to) => self.step(RaftInput::TransferLeader { to }),
             MemberInput::Stop => self.stopping = true,
         }
@@ -502,7 +502,7 @@ impl Lane {
             match input {
                 MemberInput::Persisted(_)
                 | MemberInput::Committed(_)
-                | MemberInput::NoRoom
+                | MemberInput::NoRoom(_)
                 | MemberInput::SnapshotSaved(_) => self.input(input),
                 MemberInput::Propose(batch, _) => {
                     let stopped = Status::from(ErrorCode::Stopped);
@@ -527,7 +527,7 @@ impl Lane {
             for input in batch.drain(..) {
                 match input {
                     // On a full disk the log has what the file lacks.
-                    MemberInput::Committed(_) | MemberInput::NoRoom => self.input(input),
+                    MemberInput::Committed(_) | MemberInput::NoRoom(_) => self.input(input),
                     _ => {}
                 }
             }

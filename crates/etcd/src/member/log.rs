@@ -13,6 +13,7 @@ use etcdserver::snapshot::{self, LocalSnapshot};
 use parking_lot::Mutex;
 
 use crate::member::handle::{MemberInput, Shared};
+use crate::member::lines::fields_of_end;
 use crate::member::mailbox::ThreadMailbox;
 
 /// What the log thread may be asked for.
@@ -53,6 +54,8 @@ impl RunWritten {
 struct Postponed {
     local: Box<LocalSnapshot>,
     due: Instant,
+    /// What found none.
+    what: String,
 }
 
 /// The log and its queues.
@@ -101,7 +104,9 @@ impl Lane {
             match wal.write(&append.entries, append.hard_state.as_ref()) {
                 Ok(batch) => written.add(&batch, append),
                 Err(wal::Error::NoSpace(_)) if done > 0 => break,
-                Err(wal::Error::NoSpace(_)) => written.add(&wait_for_room(shared, &mut wal, append), append),
+                Err(error @ wal::Error::NoSpace(_)) => {
+                    written.add(&wait_for_room(shared, &mut wal, append, &error), append);
+                }
                 Err(error) => fail(shared, &error),
             }
             done += 1;
@@ -164,7 +169,8 @@ impl Lane {
                     }
                     Job::Snapshot(local) => {
                         postponed = self.snapshot(shared, local);
-                        self.done(shared, postponed.is_some().then_some(MemberInput::NoSpace));
+                        let what = postponed.as_ref().map(|postponed| postponed.what.clone());
+                        self.done(shared, what.map(MemberInput::NoSpace));
                     }
                     Job::Stop => {
                         self.done(shared, None);
@@ -213,7 +219,9 @@ impl Lane {
                 shared.member.push(MemberInput::SnapshotSaved(local.index));
                 None
             }
-            Err(wal::Error::NoSpace(_)) => Some(Postponed { local, due: Instant::now() + NO_SPACE_RETRY }),
+            Err(error @ wal::Error::NoSpace(_)) => {
+                Some(Postponed { local, due: Instant::now() + NO_SPACE_RETRY, what: error.to_string() })
+            }
             Err(error) => fail(shared, &error),
         }
     }
@@ -233,9 +241,9 @@ impl Lane {
                         Ok(true) if shared.stops() => break,
                         Ok(true) => {}
                         Ok(false) => break,
-                        // The present segment still has room: time to raise the alarm, not to end.
-                        Err(wal::Error::NoSpace(_)) => {
-                            shared.member.push(MemberInput::NoSpace);
+                        // The present segment still has a little room: time to raise the alarm, not to end.
+                        Err(error @ wal::Error::NoSpace(_)) => {
+                            shared.member.push(MemberInput::NoSpace(error.to_string()));
                             break;
                         }
                         Err(error) => fail(shared, &error),
@@ -247,9 +255,9 @@ impl Lane {
 }
 
 /// Tries a batch that found no room until there is some, or the process is told to stop.
-fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append) -> wal::Written {
+fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append, error: &wal::Error) -> wal::Written {
     loop {
-        shared.member.push(MemberInput::NoSpace);
+        shared.member.push(MemberInput::NoSpace(error.to_string()));
         std::thread::sleep(NO_SPACE_RETRY);
         match wal.write(&append.entries, append.hard_state.as_ref()) {
             Ok(written) => return written,
@@ -260,5 +268,10 @@ fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append) -> wal::W
 }
 
 fn fail(shared: &Shared, error: &wal::Error) -> ! {
-    shared.logger.fatal("failed to save Raft hard state and entries", &[("error", error.to_string().into())])
+    if matches!(error, wal::Error::Failed) {
+        // It failed on another thread, which ends the process and can say why.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let fields = fields_of_end(error, error.is_no_space());
+    shared.logger.fatal("failed to save Raft hard state and entries", &fields)
 }

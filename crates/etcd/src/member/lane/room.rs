@@ -97,7 +97,7 @@ impl Room {
 
 impl Lane {
     /// The batch that was out found no room.
-    pub(super) fn batch_refused(&mut self) {
+    pub(super) fn batch_refused(&mut self, what: &str) {
         let now = self.shared.now().mono_ns;
         self.batch_is_out = false;
         let store = self.applier.store_mut();
@@ -110,7 +110,7 @@ impl Lane {
             self.snapshot = Some(SnapshotStep::Commit);
         }
         self.is_dirty = true;
-        self.no_space();
+        self.no_space(what);
     }
 
     /// The batch that was out is in the file.
@@ -121,7 +121,7 @@ impl Lane {
     }
 
     /// Something found no room. The alarm is raised unless it is on; deletes and compaction go on and free it.
-    pub(super) fn no_space(&mut self) {
+    pub(super) fn no_space(&mut self, what: &str) {
         if self.has_no_space_alarm() {
             self.room.proposed = None;
             return;
@@ -130,7 +130,7 @@ impl Lane {
         let is_lost = |at: u64| now >= at + ALARM_LOST.as_nanos() as u64;
         if self.room.proposed.is_none_or(is_lost) {
             self.room.proposed = Some(now);
-            self.shared.logger.error("no space left on the disk; raising alarm", &[]);
+            self.shared.logger.error("no space left on the disk; raising alarm", &[("error", what.to_owned().into())]);
             self.step(RaftInput::Propose(vec![alarm::no_space_proposal(self.shared.member_id)]));
         }
     }
@@ -156,11 +156,12 @@ impl Lane {
         }
         self.room.looked_at = gathered;
         // A disk that does not say is found to be full when it is.
-        let Ok(free) = self.shared.disk.free_bytes(&self.shared.core.snap_dir()) else { return };
+        let dir = self.shared.core.snap_dir();
+        let Ok(free) = self.shared.disk.free_bytes(&dir) else { return };
         let sizes = self.sizes;
         let in_file = sizes.allocated.max(sizes.total).saturating_sub(sizes.in_use);
         if free.saturating_add(in_file) < gathered as u64 + gathered as u64 / 4 {
-            self.no_space();
+            self.no_space(&format!("{gathered} bytes wait for {} and may not find room", self.shared.core.db_path().display()));
         }
     }
 }
