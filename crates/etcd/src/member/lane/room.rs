@@ -165,3 +165,30 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_of_a_compaction_become_fewer_until_there_is_room_and_then_more() {
+        let mut room = Room::default();
+        room.begin(0);
+        assert_eq!(room.admit(Reserve::Keep), Reserve::Keep);
+        assert_eq!(room.refused(1_000, 10), usize::MAX, "it had no reserve yet");
+        assert_eq!(room.retry_at(), Some(10 + RETRY.as_nanos() as u64));
+        for (carried, next) in [(1_000, 125), (125, 15), (15, 1), (1, 0)] {
+            assert_eq!(room.admit(Reserve::Keep), Reserve::Most);
+            assert_eq!(room.refused(carried, 20), next);
+            assert_eq!(room.retry_at(), Some(20), "at once");
+        }
+        assert_eq!(room.admit(Reserve::All), Reserve::All);
+        assert_eq!(room.refused(0, 1_000_000_000), 0);
+        assert_eq!(room.retry_at(), Some(9_000_000_000), "a long try is not repeated soon");
+        assert_eq!(room.committed(true), 32);
+        assert_eq!(room.retry_at(), None);
+        assert_eq!(room.admit(Reserve::Keep), Reserve::Keep);
+        assert_eq!(room.committed(true), 64);
+        assert_eq!(room.committed(false), usize::MAX);
+    }
+}
