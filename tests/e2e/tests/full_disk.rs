@@ -248,6 +248,8 @@ fn a_long_replay_onto_a_full_disk_is_freed_by_deletion_and_compaction() {
             acknowledged.remove(&nth);
         }
     });
+    // What is not in the file is in the log.
+    assert_eq!(member.stop(), Some(0), "an orderly end on a full disk");
     start_again(&mut member);
     wait(async {
         let link = Link::new(&member.client_url());
