@@ -242,6 +242,11 @@ fn a_long_replay_onto_a_full_disk_is_freed_by_deletion_and_compaction() {
         // Taken back too early, it comes again: there is still no room.
         disarm(&link).await;
         wait_for_alarm(&link).await;
+        // What needs all of it in the file is answered, and what may make room is tried.
+        let refused = link.call(pb::HashRequest {}).await.expect_err("it is not in the file");
+        assert_eq!(refused.message(), NO_SPACE);
+        link.call(pb::DefragmentRequest {}).await.expect("defragmentation goes on");
+        check(&link, &acknowledged).await;
         for nth in 10..90 {
             let key = format!("fill/{nth:04}").into();
             link.call(pb::DeleteRangeRequest { key, ..pb::DeleteRangeRequest::default() }).await.expect("deletions go on");

@@ -80,7 +80,7 @@ pub(crate) struct Lane {
     /// A batch is with the commit thread.
     batch_is_out: bool,
     /// Somebody wants the file to hold everything that is applied now: the index it must reach.
-    file_waiters: Vec<(u64, oneshot::Sender<bolt::View>)>,
+    file_waiters: Vec<(u64, oneshot::Sender<Result<bolt::View, Status>>)>,
     /// Index and term of the last entry in the batch that is out, and in the file.
     frozen_at: (u64, u64),
     file_at: (u64, u64),

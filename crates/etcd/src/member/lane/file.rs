@@ -131,7 +131,7 @@ impl Lane {
                 self.file_waiters.push((index, done));
             } else {
                 // A waiter that is gone does not need the answer.
-                let _gone = done.send(committed.view.clone());
+                let _gone = done.send(Ok(committed.view.clone()));
             }
         }
         if self.snapshot == Some(SnapshotStep::Committing) && committed.forced {

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use api::error::ErrorCode;
 use bolt::Reserve;
 use etcdserver::apply::alarm;
 use etcdserver::effect::RaftInput;
@@ -40,6 +41,8 @@ pub(super) struct Room {
     /// When the last batch was begun, and whether it may use the reserve.
     begun: u64,
     from_reserve: bool,
+    /// It was as small as it can be and had the reserve: who waits for the file would wait for the operator.
+    is_stuck: bool,
     /// Deletions of a compaction in one batch.
     deletes_max: usize,
     /// When the alarm was last proposed; `None` once it was seen.
@@ -50,7 +53,15 @@ pub(super) struct Room {
 
 impl Default for Room {
     fn default() -> Room {
-        Room { retry_at: None, begun: 0, from_reserve: false, deletes_max: usize::MAX, proposed: None, looked_at: 0 }
+        Room {
+            retry_at: None,
+            begun: 0,
+            from_reserve: false,
+            is_stuck: false,
+            deletes_max: usize::MAX,
+            proposed: None,
+            looked_at: 0,
+        }
     }
 }
 
@@ -76,6 +87,7 @@ impl Room {
 
     /// A batch with `carried` deletions of a compaction came back; how many the next one may have.
     fn refused(&mut self, carried: usize, now_ns: u64) -> usize {
+        self.is_stuck = self.from_reserve && carried == 0;
         if self.from_reserve && carried > 0 {
             self.deletes_max = carried / FEWER;
             self.retry_at = Some(now_ns);
@@ -108,6 +120,12 @@ impl Lane {
         self.compacted = self.compacted.or(self.compacted_in_batch.take());
         if self.snapshot == Some(SnapshotStep::Committing) {
             self.snapshot = Some(SnapshotStep::Commit);
+        }
+        if self.room.is_stuck {
+            for (_, done) in std::mem::take(&mut self.file_waiters) {
+                // A waiter that is gone does not need the answer.
+                let _gone = done.send(Err(ErrorCode::NoSpace.into()));
+            }
         }
         self.is_dirty = true;
         self.no_space(what);
@@ -183,7 +201,9 @@ mod tests {
             assert_eq!(room.retry_at(), Some(20), "at once");
         }
         assert_eq!(room.admit(Reserve::All), Reserve::All);
+        assert!(!room.is_stuck);
         assert_eq!(room.refused(0, 1_000_000_000), 0);
+        assert!(room.is_stuck);
         assert_eq!(room.retry_at(), Some(9_000_000_000), "a long try is not repeated soon");
         assert_eq!(room.committed(true), 32);
         assert_eq!(room.retry_at(), None);
