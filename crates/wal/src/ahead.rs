@@ -14,7 +14,10 @@
 //! 3. One job is out at a time, and asking for one takes the lock only when none is.
 //! 4. A failed write or sync of the segment in use sets `failed`, because the kernel reports such an error once, and
 //!    here it would be the job that hears it. The log refuses everything from then on. A next segment of which a
-//!    write or sync failed is not used.
+//!    write or sync failed is not used; if it was for want of room, though its room was reserved (a file system that
+//!    writes elsewhere than it reserved), it is given up like one that could not be created.
+//! 5. No room for the next segment is no error while the log has room without it. It is told of when little is left,
+//!    early enough for the entries that make room.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +36,8 @@ const WINDOW_LOW: u64 = 8 << 20;
 /// After there was no room for the next segment, the log must grow by this before it is tried again: on a full disk
 /// every append would try otherwise.
 const RETRY: u64 = 1 << 20;
+/// So much room, in the segment in use and beside it, is little: an eighth of a segment of etcd's length.
+const LOW: u64 = 8 << 20;
 /// Zeros written by one step.
 const STEP: u64 = 256 << 10;
 
@@ -173,14 +178,28 @@ impl Ahead {
         Some(PrepareJob { ahead: Arc::clone(self), zeros: vec![0; STEP as usize], unsynced: Vec::new() })
     }
 
-    /// A write or sync of this file failed, and the kernel will not say so again.
-    fn heard_error(&self, file: &Arc<dyn File>) {
+    /// A write or sync of this file failed, and the kernel will not say so again. Returns what is to be told of it.
+    fn heard_error(&self, file: &Arc<dyn File>, error: disk::Error) -> Result<()> {
         let mut state = self.state.lock();
-        if state.next.as_ref().is_some_and(|next| Arc::ptr_eq(&next.file, file)) {
-            state.next = None;
-        } else {
+        let Some(next) = state.next.take_if(|next| Arc::ptr_eq(&next.file, file)) else {
             self.fail();
+            return Err(Error::Disk(error));
+        };
+        if !error.is_no_space() {
+            return Err(Error::Disk(error));
         }
+        // What it takes may be what the log needs.
+        self.disk.remove_file(&next.path)?;
+        self.without_next(&mut state, error)
+    }
+
+    /// There is no room for the next segment: an error only if little is left without it.
+    fn without_next(&self, state: &mut State, error: disk::Error) -> Result<()> {
+        let offset = self.offset.load(Ordering::Acquire);
+        state.retry_at = offset + RETRY.min(self.segment_bytes / 64);
+        let beside = self.disk.free_bytes(&self.dir)?;
+        let left = state.limit.saturating_sub(offset).saturating_add(beside);
+        if left < LOW.min(self.segment_bytes / 8) { Err(Error::NoSpace(error)) } else { Ok(()) }
     }
 }
 
@@ -205,22 +224,26 @@ impl PrepareJob {
     /// Does a bounded piece of it, a write of 256 KiB or a sync; `true` while there is more.
     ///
     /// # Errors
-    /// [`Error::NoSpace`]: there is no room for the next segment. The log goes on in the present one as long as that
-    /// has room; ask for a job again later. Anything else: if it was about the segment in use, the log is dead.
+    /// [`Error::NoSpace`]: there is no room for the next segment, and little in the present one and beside it. The log
+    /// goes on as long as that lasts; ask for a job again later. Anything else: if it was about the segment in use, the log is dead.
     pub fn step(&mut self) -> Result<bool> {
         if self.ahead.has_failed() {
             return Err(Error::Failed);
         }
         if let Some(Step { file, offset, len, written }) = self.write_zeros()? {
             let done = written.and_then(|()| file.start_write_back(offset, len));
-            self.listen(&file, done)?;
+            if let Err(error) = done {
+                return self.heard_error(&file, error);
+            }
             if !self.unsynced.iter().any(|known| Arc::ptr_eq(known, &file)) {
                 self.unsynced.push(file);
             }
             return Ok(true);
         }
         if let Some(file) = self.unsynced.pop() {
-            self.listen(&file, file.sync_data())?;
+            if let Err(error) = file.sync_data() {
+                return self.heard_error(&file, error);
+            }
             return Ok(true);
         }
         Ok(false)
@@ -235,11 +258,11 @@ impl PrepareJob {
         Ok(())
     }
 
-    fn listen(&self, file: &Arc<dyn File>, done: disk::Result<()>) -> Result<()> {
-        if done.is_err() {
-            self.ahead.heard_error(file);
-        }
-        Ok(done?)
+    /// `true`, since there may be more to do, if the log is as well without this file.
+    fn heard_error(&mut self, file: &Arc<dyn File>, error: disk::Error) -> Result<bool> {
+        self.ahead.heard_error(file, error)?;
+        self.unsynced.retain(|known| !Arc::ptr_eq(known, file));
+        Ok(true)
     }
 
     /// Writes one step of zeros where they are needed first; `None` when they are everywhere.
@@ -261,12 +284,8 @@ impl PrepareJob {
             }
             match ahead.create(state.next_sequence) {
                 Ok(next) => state.next = Some(next),
-                Err(error) => {
-                    if error.is_no_space() {
-                        state.retry_at = offset + RETRY;
-                    }
-                    return Err(error);
-                }
+                Err(Error::NoSpace(error)) => return ahead.without_next(&mut state, error).map(|()| None),
+                Err(error) => return Err(error),
             }
         }
         let end = WINDOW.min(ahead.segment_bytes);

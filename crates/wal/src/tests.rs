@@ -11,7 +11,7 @@ use disk::mem::MemDisk;
 use disk::{Disk, OpenMode};
 use prost::Message;
 
-use crate::{EncodedEntry, Error, Options, Replay, Wal};
+use crate::{EncodedEntry, Error, Options, PrepareJob, Replay, Wal};
 
 mod faults;
 mod hostile;
@@ -336,6 +336,62 @@ fn the_job_and_the_log_at_the_same_time() {
     let (_, replay) = Wal::open_with(&handle(&disk), dir(), &beginning(), options).unwrap();
     assert_eq!(replay.entries.len(), 300);
     assert_eq!(crate::verify(&disk, dir()).unwrap().problems, []);
+}
+
+/// No room for the next segment is told of when it begins to matter, and not before.
+#[test]
+fn a_next_segment_without_room_is_told_of_when_little_is_left() {
+    let disk = MemDisk::new();
+    let options = Options { segment_bytes: 64 << 10, sync: true };
+    let mut wal = Wal::create_with(&handle(&disk), dir(), METADATA, options).unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut index = 1;
+    let left = loop {
+        match wal.prepare_next().map(PrepareJob::run) {
+            Some(Err(Error::NoSpace(_))) => break (64 << 10) - wal.offset(),
+            None | Some(Ok(())) => fill(&mut wal, index, index, 500),
+            Some(Err(error)) => panic!("{error}"),
+        }
+        index += 1;
+    };
+    assert!((6 << 10..8 << 10).contains(&left), "{left} bytes left");
+    // Beside it there is room to grow, if not for a whole segment.
+    disk.set_capacity(Some(disk.used_bytes() + (32 << 10)));
+    fill(&mut wal, index, index + 3, 500);
+    wal.prepare_next().unwrap().run().unwrap();
+    assert_eq!(wal.segments().count(), 1);
+}
+
+/// A file system may want room for what was reserved. The next segment is then given up; the log goes on without.
+#[test]
+fn a_next_segment_that_finds_no_room_though_reserved_is_given_up() {
+    let mut given_up = 0;
+    for nth in 1.. {
+        let disk = MemDisk::new();
+        let mut wal = create(&disk);
+        let before = disk.used_bytes();
+        disk.fail_after(nth, ErrorKind::StorageFull);
+        let done = wal.prepare_next().unwrap().run();
+        if !disk.clear_fault() {
+            done.unwrap();
+            break;
+        }
+        match done {
+            Ok(()) => {
+                assert_eq!(disk.used_bytes(), before, "operation {nth}");
+                given_up += 1;
+                fill(&mut wal, 1, 20, 500);
+            }
+            Err(Error::Disk(error)) => {
+                assert!(error.is_no_space());
+                assert!(error.path.ends_with("0000000000000000-0000000000000000.wal") || error.path.ends_with("1.tmp"));
+            }
+            Err(error) => panic!("{error}"),
+        }
+        drop(wal);
+        open(&disk, &beginning()).unwrap();
+    }
+    assert!(given_up >= 3, "created, reserved, written: {given_up}");
 }
 
 #[test]

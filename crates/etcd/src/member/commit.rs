@@ -14,7 +14,7 @@ use etcdserver::membership::Cluster;
 use tokio::sync::oneshot;
 
 use crate::member::handle::{MemberInput, Shared};
-use crate::member::lines::{say_defragmented, say_defragmenting};
+use crate::member::lines::{fields_of_end, say_defragmented, say_defragmenting};
 
 /// What the commit thread may be asked for.
 pub(crate) enum Job {
@@ -193,7 +193,9 @@ impl Committer {
                 self.shared.metrics.backend_build.observe(built_at - start);
                 self.shared.metrics.backend_write.observe(built_at.elapsed());
             }
-            Err(bolt::Error::NoSpace { .. }) => return self.shared.member.push(MemberInput::NoRoom),
+            Err(error @ bolt::Error::NoSpace { .. }) => {
+                return self.shared.member.push(MemberInput::NoRoom(error.to_string()));
+            }
             Err(error) => self.fail("failed to commit backend", &error),
         }
         if force {
@@ -262,6 +264,6 @@ impl Committer {
     }
 
     fn fail(&self, what: &str, error: &bolt::Error) -> ! {
-        self.shared.logger.fatal(what, &[("error", error.to_string().into())])
+        self.shared.logger.fatal(what, &fields_of_end(error, error.is_no_space()))
     }
 }

@@ -11,6 +11,7 @@ use etcdserver::apply::alarm::CORRUPT;
 use etcdserver::apply::policy::field;
 use mvcc::{CompactionHash, HashKv, View};
 use prost::Message;
+use tokio::task::JoinSet;
 
 use crate::config::value;
 use crate::logging::Logger;
@@ -27,17 +28,31 @@ struct Heard {
     hash: Result<PeerHash, HashError>,
 }
 
-async fn ask_all(dialer: &Dialer, cluster_id: u64, peers: &[(u64, Vec<String>)], revision: i64) -> Vec<Heard> {
-    let mut heard = Vec::with_capacity(peers.len());
-    for (id, urls) in peers {
-        let mut last = Err(HashError::Other("no address".into()));
-        for url in urls {
-            last = call::hashkv(dialer, url, cluster_id, revision, ANSWER_WAIT).await;
-            if last.is_ok() {
-                break;
+/// Asks all at once: one that does not answer holds up nobody else.
+async fn ask_all(
+    dialer: &Dialer,
+    cluster_id: u64,
+    peers: &[(u64, Vec<String>)],
+    revision: i64,
+    timeout: Duration,
+) -> Vec<Heard> {
+    let mut asked = JoinSet::new();
+    for (id, urls) in peers.iter().cloned() {
+        let dialer = dialer.clone();
+        asked.spawn(async move {
+            let mut hash = Err(HashError::Other("no address".into()));
+            for url in urls {
+                hash = call::hashkv(&dialer, &url, cluster_id, revision, timeout).await;
+                if hash.is_ok() {
+                    break;
+                }
             }
-        }
-        heard.push(Heard { id: *id, hash: last });
+            Heard { id, hash }
+        });
+    }
+    let mut heard = Vec::with_capacity(peers.len());
+    while let Some(answer) = asked.join_next().await {
+        heard.extend(answer);
     }
     heard
 }
@@ -48,18 +63,19 @@ fn peers_of(cluster: &etcdserver::membership::Cluster) -> Vec<(u64, Vec<String>)
 }
 
 /// The check before a start, behind the gate InitialCorruptCheck: a member whose keys differ from those of its peers
-/// must not serve.
+/// must not serve. Peers that start as well do not answer yet, and are not waited for long.
 pub(crate) async fn check_initially(
     dialer: &Dialer,
     logger: &Logger,
     cluster: &etcdserver::membership::Cluster,
     view: &View,
+    timeout: Duration,
 ) -> Result<(), String> {
     let own = api::ids::hex(cluster.local_id()).to_string();
     let id = ("local-member-id", (&own).into());
-    logger.info("starting initial corruption check", &[id, ("timeout", ANSWER_WAIT.into())]);
+    logger.info("starting initial corruption check", &[id, ("timeout", timeout.into())]);
     let hash = view.hash_kv(0).map_err(|error| format!("{own} failed to fetch hash ({error})"))?;
-    let heard = ask_all(dialer, cluster.id(), &peers_of(cluster), hash.revision).await;
+    let heard = ask_all(dialer, cluster.id(), &peers_of(cluster), hash.revision, timeout).await;
     let differ = heard.iter().filter(|heard| match &heard.hash {
         Ok(theirs) => {
             let differs = theirs.hash != hash.hash && theirs.compact_revision == hash.compact_revision;
@@ -116,7 +132,7 @@ async fn check_now(shared: &Arc<Shared>) -> Result<(), String> {
     shared.read_index().await.map_err(words)?;
     let (first, revision) = own_hash(shared, 0).await?;
     let peers = peers_of(&shared.published.load().edge.cluster);
-    let heard = ask_all(shared.transport.dialer(), shared.cluster_id, &peers, revision).await;
+    let heard = ask_all(shared.transport.dialer(), shared.cluster_id, &peers, revision, ANSWER_WAIT).await;
     shared.read_index().await.map_err(words)?;
     let (second, last) = own_hash(shared, revision).await?;
     if second.hash != first.hash && second.compact_revision == first.compact_revision {
@@ -186,7 +202,7 @@ pub(crate) async fn check_compactions(shared: Arc<Shared>) {
 /// Compares one hash with those of all peers; says whether older ones need not be looked at.
 async fn check_compaction(shared: &Arc<Shared>, own: &CompactionHash, checked: &mut i64) -> bool {
     let peers = peers_of(&shared.published.load().edge.cluster);
-    let heard = ask_all(shared.transport.dialer(), shared.cluster_id, &peers, own.revision).await;
+    let heard = ask_all(shared.transport.dialer(), shared.cluster_id, &peers, own.revision, ANSWER_WAIT).await;
     let same = heard.iter().filter_map(|heard| {
         let theirs = heard.hash.as_ref().ok()?;
         (theirs.compact_revision == own.compact_revision).then_some((heard.id, theirs.hash))

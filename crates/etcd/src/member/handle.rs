@@ -44,11 +44,11 @@ pub(crate) enum MemberInput {
     /// The commit thread finished a batch: the file as it is now.
     Committed(crate::member::commit::Committed),
     /// Somebody needs the file to hold all that is applied now.
-    CommitNow(oneshot::Sender<bolt::View>),
-    /// The commit thread had no room for the batch it was given, and has not written any of it.
-    NoRoom,
-    /// The log, or a snapshot, found no room.
-    NoSpace,
+    CommitNow(oneshot::Sender<Result<bolt::View, Status>>),
+    /// The commit thread had no room for the batch it was given, and has not written any of it; in words.
+    NoRoom(String),
+    /// The log, or a snapshot, found no room; in words.
+    NoSpace(String),
     /// A message of a peer of the same cluster.
     Peer(raftpb::Message),
     /// A snapshot of the leader, whose database is saved as `<index>.snap.db`.
@@ -270,8 +270,8 @@ impl Shared {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Asks for a view of the file that holds everything applied by now.
-    pub(crate) fn commit_now(&self) -> oneshot::Receiver<bolt::View> {
+    /// Asks for a view of the file that holds everything applied by now; an error if the disk has no room for it.
+    pub(crate) fn commit_now(&self) -> oneshot::Receiver<Result<bolt::View, Status>> {
         let (done, wait) = oneshot::channel();
         self.member.push(MemberInput::CommitNow(done));
         wait

@@ -100,7 +100,7 @@ pub(crate) struct Lane {
     /// A batch is with the commit thread.
     batch_is_out: bool,
     /// Somebody wants the file to hold everything that is applied now: the index it must reach.
-    file_waiters: Vec<(u64, oneshot::Sender<bolt::View>)>,
+    file_waiters: Vec<(u64, oneshot::Sender<Result<bolt::View, Status>>)>,
     /// Index and term of the last entry in the batch that is out, and in the file.
     frozen_at: (u64, u64),
     file_at: (u64, u64),
@@ -248,8 +248,8 @@ impl Lane {
             }
             MemberInput::Committed(committed) => self.committed(committed),
             MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
-            MemberInput::NoRoom => self.batch_refused(),
-            MemberInput::NoSpace => self.no_space(),
+            MemberInput::NoRoom(what) => self.batch_refused(&what),
+            MemberInput::NoSpace(what) => self.no_space(&what),
             MemberInput::Peer(message) => {
                 self.shared.transport.taken(&message);
                 self.step(RaftInput::Message(message));
@@ -551,7 +551,7 @@ impl Lane {
             match input {
                 MemberInput::Persisted(_)
                 | MemberInput::Committed(_)
-                | MemberInput::NoRoom
+                | MemberInput::NoRoom(_)
                 | MemberInput::SnapshotSaved(_) => self.input(input),
                 MemberInput::Propose(batch, _) => {
                     let stopped = Status::from(ErrorCode::Stopped);
@@ -576,7 +576,7 @@ impl Lane {
             for input in batch.drain(..) {
                 match input {
                     // On a full disk the log has what the file lacks.
-                    MemberInput::Committed(_) | MemberInput::NoRoom => self.input(input),
+                    MemberInput::Committed(_) | MemberInput::NoRoom(_) => self.input(input),
                     _ => {}
                 }
             }

@@ -19,6 +19,18 @@ pub(crate) fn raft_level(line: &Line) -> Level {
     }
 }
 
+/// Why the process ends, for its last line: the error names the file and what was tried. Room that had been reserved
+/// and is not there after all is the one reason that the operator can do something about.
+pub(crate) fn fields_of_end(error: &dyn std::fmt::Display, is_no_space: bool) -> Vec<Field<'static>> {
+    let mut fields = vec![("error", error.to_string().into())];
+    if is_no_space {
+        let remedy = "free space on the file system of this file, or enlarge it, then start the member again: \
+                      what it has acknowledged is safe";
+        fields.push(("remedy", remedy.into()));
+    }
+    fields
+}
+
 /// Sizes of the database file, as lines about it have them.
 pub(crate) fn size_fields(sizes: bolt::Sizes) -> [Field<'static>; 4] {
     [

@@ -14,6 +14,7 @@ use etcdserver::snapshot::{self, LocalSnapshot};
 use parking_lot::Mutex;
 
 use crate::member::handle::{MemberInput, Shared};
+use crate::member::lines::fields_of_end;
 use crate::member::mailbox::ThreadMailbox;
 
 /// What the log thread may be asked for.
@@ -54,6 +55,8 @@ impl RunWritten {
 struct Postponed {
     local: Box<LocalSnapshot>,
     due: Instant,
+    /// What found none.
+    what: String,
 }
 
 /// The log and its queues.
@@ -105,7 +108,9 @@ impl Lane {
             match wal.write(&append.entries, append.hard_state.as_ref()) {
                 Ok(batch) => written.add(&batch, append),
                 Err(wal::Error::NoSpace(_)) if done > 0 => break,
-                Err(wal::Error::NoSpace(_)) => written.add(&wait_for_room(shared, &mut wal, append), append),
+                Err(error @ wal::Error::NoSpace(_)) => {
+                    written.add(&wait_for_room(shared, &mut wal, append, &error), append);
+                }
                 Err(error) => fail(shared, &error),
             }
             done += 1;
@@ -168,7 +173,8 @@ impl Lane {
                     }
                     Job::Snapshot(local) => {
                         postponed = self.snapshot(shared, local);
-                        self.done(shared, postponed.is_some().then_some(MemberInput::NoSpace));
+                        let what = postponed.as_ref().map(|postponed| postponed.what.clone());
+                        self.done(shared, what.map(MemberInput::NoSpace));
                     }
                     Job::Stop => {
                         self.done(shared, None);
@@ -217,7 +223,9 @@ impl Lane {
                 shared.member.push(MemberInput::SnapshotSaved(local.index));
                 None
             }
-            Err(wal::Error::NoSpace(_)) => Some(Postponed { local, due: Instant::now() + NO_SPACE_RETRY }),
+            Err(error @ wal::Error::NoSpace(_)) => {
+                Some(Postponed { local, due: Instant::now() + NO_SPACE_RETRY, what: error.to_string() })
+            }
             Err(error) => fail(shared, &error),
         }
     }
@@ -237,9 +245,9 @@ impl Lane {
                         Ok(true) if shared.stops() => break,
                         Ok(true) => {}
                         Ok(false) => break,
-                        // The present segment still has room: time to raise the alarm, not to end.
-                        Err(wal::Error::NoSpace(_)) => {
-                            shared.member.push(MemberInput::NoSpace);
+                        // The present segment still has a little room: time to raise the alarm, not to end.
+                        Err(error @ wal::Error::NoSpace(_)) => {
+                            shared.member.push(MemberInput::NoSpace(error.to_string()));
                             break;
                         }
                         Err(error) => fail(shared, &error),
@@ -251,9 +259,9 @@ impl Lane {
 }
 
 /// Tries a batch that found no room until there is some, or the process is told to stop.
-fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append) -> wal::Written {
+fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append, error: &wal::Error) -> wal::Written {
     loop {
-        shared.member.push(MemberInput::NoSpace);
+        shared.member.push(MemberInput::NoSpace(error.to_string()));
         std::thread::sleep(NO_SPACE_RETRY);
         match wal.write(&append.entries, append.hard_state.as_ref()) {
             Ok(written) => return written,
@@ -264,7 +272,12 @@ fn wait_for_room(shared: &Shared, wal: &mut wal::Wal, append: &Append) -> wal::W
 }
 
 fn fail(shared: &Shared, error: &wal::Error) -> ! {
-    shared.logger.fatal("failed to save Raft hard state and entries", &[("error", error.to_string().into())])
+    if matches!(error, wal::Error::Failed) {
+        // It failed on another thread, which ends the process and can say why.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let fields = fields_of_end(error, error.is_no_space());
+    shared.logger.fatal("failed to save Raft hard state and entries", &fields)
 }
 
 /// Writes down a snapshot that the leader sent, before the entries that follow it.
@@ -272,8 +285,8 @@ fn received_snapshot(shared: &Shared, wal: &mut wal::Wal, received: &raftpb::Sna
     loop {
         match snapshot::save_received(&*shared.disk, &shared.core.snap_dir(), wal, received) {
             Ok(()) => return,
-            Err(wal::Error::NoSpace(_)) if !shared.stops() => {
-                shared.member.push(MemberInput::NoSpace);
+            Err(error @ wal::Error::NoSpace(_)) if !shared.stops() => {
+                shared.member.push(MemberInput::NoSpace(error.to_string()));
                 std::thread::sleep(NO_SPACE_RETRY);
             }
             Err(error) => fail(shared, &error),

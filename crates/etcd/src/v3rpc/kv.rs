@@ -30,9 +30,10 @@ const LIST_ROOM_BYTES: usize = 1 << 20;
 impl Handler<'_> {
     pub(super) fn put(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
         let put = Put::parse(message)?;
-        self.check_room(quota::put_cost(&put))?;
+        let cost = quota::put_cost(&put);
+        self.check_room(cost)?;
         validate::put(&put)?;
-        self.propose(call, field::PUT, Bytes::copy_from_slice(message))
+        self.propose_at_cost(cost, call, field::PUT, Bytes::copy_from_slice(message))
     }
 
     /// Refuses what does not fit the quota before it is proposed, and raises the alarm if it is not raised yet.
@@ -81,12 +82,13 @@ impl Handler<'_> {
 
     pub(super) fn txn(&mut self, replies: &mut Replies, call: u32, message: &[u8]) -> Result<(), Status> {
         let txn = Txn::parse(message)?;
-        self.check_room(quota::txn_cost(&txn))?;
+        let cost = quota::txn_cost(&txn);
+        self.check_room(cost)?;
         validate::txn(&txn, self.desk.shared.config.max_txn_ops as usize)?;
         if txn.is_read_only() {
             return self.read(replies, call, Method::KvTxn, message, txn.is_serializable());
         }
-        self.propose(call, field::TXN, Bytes::copy_from_slice(message))
+        self.propose_at_cost(cost, call, field::TXN, Bytes::copy_from_slice(message))
     }
 
     /// Answers a read now if the published state will do, else lets it wait for a read index.

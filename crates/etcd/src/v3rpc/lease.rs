@@ -5,6 +5,7 @@ use api::error::{Code, ErrorCode};
 use api::etcdserverpb as pb;
 use bytes::Bytes;
 use etcdserver::apply::policy::field;
+use etcdserver::apply::quota::LEASE_COST;
 use etcdserver::apply::reply::put_header;
 use etcdserver::effect::{LeaseQuestion, LeaseTimes, Renewal};
 use prost::Message;
@@ -17,14 +18,14 @@ const RENEWALS_MAX: usize = 4096;
 impl Handler<'_> {
     pub(super) fn lease_grant(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {
         let mut request: pb::LeaseGrantRequest = api::wire::decode(Bytes::copy_from_slice(message))?;
-        self.check_room(etcdserver::apply::quota::LEASE_COST)?;
+        self.check_room(LEASE_COST)?;
         let body = if request.id == 0 {
             request.id = self.desk.shared.request_ids.next_lease();
             Bytes::from(request.encode_to_vec())
         } else {
             Bytes::copy_from_slice(message)
         };
-        self.propose(call, field::LEASE_GRANT, body)
+        self.propose_at_cost(LEASE_COST, call, field::LEASE_GRANT, body)
     }
 
     pub(super) fn lease_revoke(&mut self, call: u32, message: &[u8]) -> Result<(), Status> {

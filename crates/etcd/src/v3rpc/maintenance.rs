@@ -77,7 +77,7 @@ impl Handler<'_> {
         let wait = self.desk.shared.commit_now();
         self.work(call, move |shared, state| {
             // What is applied and not yet in the file counts too.
-            let file = wait.blocking_recv().map_err(|_| Status::from(ErrorCode::Stopped))?;
+            let file = wait.blocking_recv().unwrap_or_else(|_| Err(ErrorCode::Stopped.into()))?;
             let version = StorageVersion::from_minor(3, shared.config.emulated_minor).expect("one of the choices");
             let leave_out = mvcc::schema::hash_leaves_out(version);
             let start = Instant::now();
@@ -121,8 +121,8 @@ impl Handler<'_> {
         let (shared, to) = (self.desk.shared.clone(), self.reply_to(call));
         self.calls.insert(call, Waiting::Worker);
         tokio::task::spawn_local(async move {
-            // What is deleted and compacted must be so in the file, too, to be gained here. The view would hold its
-            // pages back.
+            // What is deleted and compacted must be so in the file, too, to be gained here, unless there is no room for
+            // that: then this may make some. The view would hold its pages back.
             drop(shared.commit_now().await);
             shared.logger.info("starting defragment", &[]);
             let answer = match shared.defragment().await {
@@ -150,10 +150,12 @@ impl Handler<'_> {
         let (shared, to) = (self.desk.shared.clone(), self.reply_to(call));
         tokio::task::spawn_local(async move {
             // The file must hold all that was acknowledged before the call.
-            let Ok(view) = shared.commit_now().await else {
-                let end = Done::End(Err(ErrorCode::Stopped.into()));
-                shared.networks[usize::from(to.thread)].push(Mail::Done(to, end));
-                return;
+            let view = match shared.commit_now().await.unwrap_or_else(|_| Err(ErrorCode::Stopped.into())) {
+                Ok(view) => view,
+                Err(status) => {
+                    let end = Done::End(Err(status));
+                    return shared.networks[usize::from(to.thread)].push(Mail::Done(to, end));
+                }
             };
             let runtime = tokio::runtime::Handle::current();
             tokio::task::spawn_blocking(move || send_snapshot(&shared, &view, to, &permits, &runtime));

@@ -25,6 +25,7 @@ use api::error::{Code, ErrorCode};
 use api::methods::{self, Method, OnLearner};
 use api::Status;
 use bytes::Bytes;
+use etcdserver::apply::alarm;
 use etcdserver::apply::reply::Reply;
 use etcdserver::effect::{LeaseQuestion, Proposal, Renewal, ReplyTo};
 use foldhash::fast::FixedState;
@@ -424,6 +425,17 @@ impl Handler<'_> {
             return Err(Status::unknown_method(name, service));
         }
         Ok(())
+    }
+
+    /// As [`Handler::propose`], for a request that costs room. Under the alarm it would be refused when it is applied; it is refused
+    /// here, because the room in the log is for what makes room.
+    fn propose_at_cost(&mut self, cost: u64, call: u32, field: u32, body: Bytes) -> Result<(), Status> {
+        let is_small = body.len() <= self.desk.shared.config.max_request_bytes as usize;
+        let alarms = &self.state().edge.alarms;
+        if cost > 0 && is_small && alarms.any(alarm::NOSPACE) && !alarms.any(alarm::CORRUPT) {
+            return Err(ErrorCode::NoSpace.into());
+        }
+        self.propose(call, field, body)
     }
 
     /// Puts a request into the turn's batch.

@@ -135,7 +135,7 @@ impl Lane {
                 self.file_waiters.push((index, done));
             } else {
                 // A waiter that is gone does not need the answer.
-                let _gone = done.send(committed.view.clone());
+                let _gone = done.send(Ok(committed.view.clone()));
             }
         }
         self.send_snapshots(&committed.view);

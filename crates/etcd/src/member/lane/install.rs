@@ -56,8 +56,9 @@ impl Lane {
         self.snapshot_index = index;
         // Events that were not sent yet are history of the new store.
         self.events.clear();
-        self.step(RaftInput::Applied { index, leases });
+        // First: else so many entries at once would ask for another one.
         self.step(RaftInput::SnapshotSaved { index });
+        self.step(RaftInput::Applied { index, leases });
         self.tell_versions();
         self.follow_members();
         self.is_dirty = true;

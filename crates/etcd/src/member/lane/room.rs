@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use api::error::ErrorCode;
 use bolt::Reserve;
 use etcdserver::apply::alarm;
 use etcdserver::effect::RaftInput;
@@ -40,6 +41,8 @@ pub(super) struct Room {
     /// When the last batch was begun, and whether it may use the reserve.
     begun: u64,
     from_reserve: bool,
+    /// It was as small as it can be and had the reserve: who waits for the file would wait for the operator.
+    is_stuck: bool,
     /// Deletions of a compaction in one batch.
     deletes_max: usize,
     /// When the alarm was last proposed; `None` once it was seen.
@@ -50,7 +53,15 @@ pub(super) struct Room {
 
 impl Default for Room {
     fn default() -> Room {
-        Room { retry_at: None, begun: 0, from_reserve: false, deletes_max: usize::MAX, proposed: None, looked_at: 0 }
+        Room {
+            retry_at: None,
+            begun: 0,
+            from_reserve: false,
+            is_stuck: false,
+            deletes_max: usize::MAX,
+            proposed: None,
+            looked_at: 0,
+        }
     }
 }
 
@@ -76,6 +87,7 @@ impl Room {
 
     /// A batch with `carried` deletions of a compaction came back; how many the next one may have.
     fn refused(&mut self, carried: usize, now_ns: u64) -> usize {
+        self.is_stuck = self.from_reserve && carried == 0;
         if self.from_reserve && carried > 0 {
             self.deletes_max = carried / FEWER;
             self.retry_at = Some(now_ns);
@@ -97,7 +109,7 @@ impl Room {
 
 impl Lane {
     /// The batch that was out found no room.
-    pub(super) fn batch_refused(&mut self) {
+    pub(super) fn batch_refused(&mut self, what: &str) {
         let now = self.shared.now().mono_ns;
         self.batch_is_out = false;
         let store = self.applier.store_mut();
@@ -110,8 +122,14 @@ impl Lane {
         if self.snapshot == Some(SnapshotStep::Committing) {
             self.snapshot = Some(SnapshotStep::Commit);
         }
+        if self.room.is_stuck {
+            for (_, done) in std::mem::take(&mut self.file_waiters) {
+                // A waiter that is gone does not need the answer.
+                let _gone = done.send(Err(ErrorCode::NoSpace.into()));
+            }
+        }
         self.is_dirty = true;
-        self.no_space();
+        self.no_space(what);
     }
 
     /// The batch that was out is in the file.
@@ -122,7 +140,7 @@ impl Lane {
     }
 
     /// Something found no room. The alarm is raised unless it is on; deletes and compaction go on and free it.
-    pub(super) fn no_space(&mut self) {
+    pub(super) fn no_space(&mut self, what: &str) {
         if self.has_no_space_alarm() {
             self.room.proposed = None;
             return;
@@ -131,7 +149,7 @@ impl Lane {
         let is_lost = |at: u64| now >= at + ALARM_LOST.as_nanos() as u64;
         if self.room.proposed.is_none_or(is_lost) {
             self.room.proposed = Some(now);
-            self.shared.logger.error("no space left on the disk; raising alarm", &[]);
+            self.shared.logger.error("no space left on the disk; raising alarm", &[("error", what.to_owned().into())]);
             self.step(RaftInput::Propose(vec![alarm::no_space_proposal(self.shared.member_id)]));
         }
     }
@@ -157,11 +175,41 @@ impl Lane {
         }
         self.room.looked_at = gathered;
         // A disk that does not say is found to be full when it is.
-        let Ok(free) = self.shared.disk.free_bytes(&self.shared.core.snap_dir()) else { return };
+        let dir = self.shared.core.snap_dir();
+        let Ok(free) = self.shared.disk.free_bytes(&dir) else { return };
         let sizes = self.sizes;
         let in_file = sizes.allocated.max(sizes.total).saturating_sub(sizes.in_use);
         if free.saturating_add(in_file) < gathered as u64 + gathered as u64 / 4 {
-            self.no_space();
+            self.no_space(&format!("{gathered} bytes wait for {} and may not find room", self.shared.core.db_path().display()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_of_a_compaction_become_fewer_until_there_is_room_and_then_more() {
+        let mut room = Room::default();
+        room.begin(0);
+        assert_eq!(room.admit(Reserve::Keep), Reserve::Keep);
+        assert_eq!(room.refused(1_000, 10), usize::MAX, "it had no reserve yet");
+        assert_eq!(room.retry_at(), Some(10 + RETRY.as_nanos() as u64));
+        for (carried, next) in [(1_000, 125), (125, 15), (15, 1), (1, 0)] {
+            assert_eq!(room.admit(Reserve::Keep), Reserve::Most);
+            assert_eq!(room.refused(carried, 20), next);
+            assert_eq!(room.retry_at(), Some(20), "at once");
+        }
+        assert_eq!(room.admit(Reserve::All), Reserve::All);
+        assert!(!room.is_stuck);
+        assert_eq!(room.refused(0, 1_000_000_000), 0);
+        assert!(room.is_stuck);
+        assert_eq!(room.retry_at(), Some(9_000_000_000), "a long try is not repeated soon");
+        assert_eq!(room.committed(true), 32);
+        assert_eq!(room.retry_at(), None);
+        assert_eq!(room.admit(Reserve::Keep), Reserve::Keep);
+        assert_eq!(room.committed(true), 64);
+        assert_eq!(room.committed(false), usize::MAX);
     }
 }
