@@ -1,11 +1,7 @@
 //! What went wrong with TLS, in Go's words: people search for them, and tools wait for them.
 
-use std::time::{Duration, SystemTime};
-
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InconsistentKeys, InvalidMessage, PeerIncompatible};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// The text of a failed handshake or connection.
 pub fn of(error: &Error) -> String {
@@ -84,9 +80,20 @@ fn not_valid_for(expected: &str, presented: &[String]) -> String {
     }
 }
 
+/// A time as `2006-01-02T15:04:05Z`.
 fn date(time: UnixTime) -> String {
-    let time = OffsetDateTime::from(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()));
-    time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
+    let (days, seconds) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    // Eras of 400 years that begin in March, so that the leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn received(alert: AlertDescription) -> String {
@@ -115,9 +122,21 @@ fn received(alert: AlertDescription) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rustls::pki_types::ServerName;
 
     use super::*;
+
+    #[test]
+    fn dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"), (951_827_696, "2000-02-29T12:34:56Z"), (1_609_459_199, "2020-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(date(UnixTime::since_unix_epoch(Duration::from_secs(seconds))), text);
+        }
+    }
 
     #[test]
     fn texts() {

@@ -1,6 +1,9 @@
 //! TLS as a user sets it up: who is let in, files that are replaced while the server runs, certificates that it makes
 //! itself, ports that also serve in the clear, and connections that never finish a handshake.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -223,6 +226,61 @@ fn large_values_pass_through_tls() {
     let all = server.ctl(&ca.cert(), None, &["get", "", "--prefix", "--print-value-only"]).ok();
     assert_eq!(all.len(), 3 * (value.len() + 1));
     assert!(all.lines().all(|line| line == value));
+}
+
+/// curl, without which HTTP/2 cannot be asked for here.
+///
+/// `None`, said loudly, where it is missing; under CI (`CI=true`) that is a failure.
+fn curl(words: &[&str]) -> Option<String> {
+    let path = Path::new("/usr/bin/curl");
+    if !path.exists() {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "curl is missing");
+        eprintln!("SKIPPED: there is no curl");
+        return None;
+    }
+    Some(run(path, &[&["-sS", "--max-time", "10", "-w", " HTTP/%{http_version} %{http_code}"], words].concat()).stdout)
+}
+
+#[test]
+fn http_and_metrics_have_listeners_of_their_own() {
+    let dir = scratch();
+    let ca = Authority::new(dir.path(), "ca");
+    let (http, metrics) = (free_port(), free_port());
+    let mut flags = served_with(&ca.sign("server", LOOPBACK));
+    flags.extend([
+        format!("--listen-client-http-urls=https://127.0.0.1:{http}"), format!("--listen-metrics-urls=https://127.0.0.1:{metrics}"),
+    ]);
+    let server = Server::start(dir.path(), &flags);
+    server.ctl(&ca.cert(), None, &["put", "a", "1"]).ok();
+    let cacert = ca.cert();
+    let ask = |port: u16, words: &[&str], path: &str| {
+        let url = format!("https://127.0.0.1:{port}{path}");
+        curl(&[&["--cacert", &cacert, &url][..], words].concat())
+    };
+    let Some(answer) = ask(http, &["--http2"], "/health") else { return };
+    assert_eq!(answer, "{\"health\":\"true\",\"reason\":\"\"} HTTP/2 200");
+    assert!(ask(http, &["--http1.1"], "/version").is_some_and(|answer| answer.ends_with("HTTP/1.1 200")));
+    assert!(ask(metrics, &[], "/metrics").is_some_and(|answer| answer.contains("\netcd_server_has_leader 1\n")));
+    // There is no gRPC on the port for HTTP, and nothing else on the port for gRPC.
+    let grpc = ["--http2", "-H", "content-type: application/grpc", "-d", "x"];
+    assert!(ask(http, &grpc, "/etcdserverpb.KV/Range").is_some_and(|answer| answer.ends_with("HTTP/2 404")));
+    assert!(ask(server.client, &["--http2"], "/health").is_some_and(|answer| answer.ends_with("HTTP/2 415")));
+    assert!(ask(server.client, &["--http1.1"], "/health").is_some_and(|answer| answer.ends_with("HTTP/0 000")));
+}
+
+#[test]
+fn a_socket_file_can_be_served_through_tls() {
+    let dir = scratch();
+    let ca = Authority::new(dir.path(), "ca");
+    let (name, peer) = (format!("localhost:{}", free_port()), free_port());
+    let mut arguments = lone_member(&dir.path().join("data"), &format!("unixs://{name}"), &format!("http://127.0.0.1:{peer}"));
+    arguments.extend(served_with(&ca.sign("server", LOOPBACK)));
+    let mut process = Process::start(&ours().etcd, &arguments, &dir.path().join("log"));
+    process.wait_for(READY, START_LIMIT);
+    let socket = dir.path().join(&name).display().to_string();
+    let words = ["--cacert", &ca.cert(), "--unix-socket", &socket, "https://localhost/health"];
+    let Some(answer) = curl(&words) else { return };
+    assert!(answer.ends_with("HTTP/2 200"), "{answer}");
 }
 
 /// Resident memory in bytes.

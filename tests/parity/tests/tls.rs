@@ -1,6 +1,9 @@
 //! TLS on Go and on ours, compared: settings that cannot be, connections that are refused and what is logged of them,
 //! answers over HTTP/1.1 and HTTP/2, each other's tools, each other's self-signed certificates, and a cluster of both.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

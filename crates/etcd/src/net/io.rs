@@ -154,6 +154,11 @@ impl Stream {
         self.session.is_some()
     }
 
+    /// The common name of the certificate that the client has shown.
+    pub(crate) fn common_name(&self) -> Option<String> {
+        self.session.as_ref().and_then(|session| session.borrow().common_name().map(str::to_string))
+    }
+
     /// Whether both sides have agreed on HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.borrow().is_http2())

@@ -21,21 +21,27 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(crate) struct Session {
     tls: ServerConnection,
     pending: Vec<u8>,
+    /// The common name of the other side's certificate.
+    common_name: Option<String>,
     /// The last read ended because the caller's buffer was full.
     was_full: bool,
 }
 
 impl Session {
     /// A session whose handshake is done; `pending` has been read from the socket after it.
-    pub(crate) fn new(mut tls: ServerConnection, pending: Vec<u8>) -> Session {
+    pub(crate) fn new(mut tls: ServerConnection, pending: Vec<u8>, common_name: Option<String>) -> Session {
         tls.set_buffer_limit(Some(WRITE_BYTES));
         // The first request may have come with the end of the handshake.
-        Session { tls, pending, was_full: true }
+        Session { tls, pending, common_name, was_full: true }
     }
 
     /// Whether there may be something to read without the socket.
     pub(crate) fn has_input(&self) -> bool {
         self.was_full
+    }
+
+    pub(crate) fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
     }
 
     pub(crate) fn is_http2(&self) -> bool {

@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use crate::http;
+use crate::logging::Level;
 use crate::member::handle::{Mail, Shared};
 use crate::metrics::file_limit;
 use crate::net::client::{Client, State};
@@ -206,6 +207,10 @@ impl Thread {
 
     /// Finds out what a connection speaks, and serves it.
     async fn greet(self: Rc<Thread>, stream: Stream, serves: Serves, first: Vec<u8>, open: Open) {
+        if let Some(name) = stream.common_name() {
+            let fields = [("common-name", name.into()), ("remote-addr", stream.remote().into())];
+            self.edge.borrow().desk.shared.logger.named("", Level::Debug, "found common name", &fields);
+        }
         let greeting = tokio::time::timeout(FIRST_BYTES_TIMEOUT, first_bytes(&stream, serves, first)).await;
         match greeting {
             Ok(Some((Greeting::Http2, first))) => self.serve(stream, first, serves).await,

@@ -174,30 +174,30 @@ impl ServerTls {
             }
         }
         flush(&mut tls, socket).await?;
-        if let Err(refusal) = self.check(socket, &tls).await {
-            tls.send_close_notify();
-            let _told = tls.write_tls(&mut Sink(socket));
-            return Err(refusal);
+        match self.check(socket, &tls).await {
+            Ok(common_name) => Ok(Session::new(tls, input.bytes.split_off(input.at), common_name)),
+            Err(refusal) => {
+                tls.send_close_notify();
+                let _told = tls.write_tls(&mut Sink(socket));
+                Err(refusal)
+            }
         }
-        let rest = input.bytes.split_off(input.at);
-        Ok(Session::new(tls, rest))
     }
 
-    /// What is asked of a certificate beside its chain.
-    async fn check(&self, socket: &Socket, tls: &ServerConnection) -> Result<(), Refusal> {
-        let Some(chain) = tls.peer_certificates() else { return Ok(()) };
-        let Some(leaf) = chain.first().and_then(|der| Leaf::parse(der)) else { return Ok(()) };
+    /// What is asked of a certificate beside its chain. Returns its common name, if it has one.
+    async fn check(&self, socket: &Socket, tls: &ServerConnection) -> Result<Option<String>, Refusal> {
+        let Some(chain) = tls.peer_certificates() else { return Ok(None) };
+        let Some(leaf) = chain.first().and_then(|der| Leaf::parse(der)) else { return Ok(None) };
         let checks_address = self.inner.purpose != Purpose::Clients && !self.inner.security.skips_address_check;
         let result = match socket.remote_address().filter(|_| checks_address) {
             Some(remote) => address::check(&leaf, remote).await,
             None => Ok(()),
         };
         let result = result.and_then(|()| self.check_revoked(chain));
-        if result.is_ok() && !leaf.common_name.is_empty() {
-            let fields = [("common-name", (&leaf.common_name).into()), ("remote-addr", socket.remote().into())];
-            self.inner.logger.named("", Level::Debug, "found common name", &fields);
+        match result {
+            Ok(()) => Ok(Some(leaf.common_name).filter(|name| !name.is_empty())),
+            Err(error) => Err(Refusal { error, leaf: Some(leaf) }),
         }
-        result.map_err(|error| Refusal { error, leaf: Some(leaf) })
     }
 
     /// As in Go, a list that cannot be read refuses everybody.
