@@ -120,7 +120,7 @@ fn members_come_and_go() {
     }
     // A learner follows, refuses what it must, is promoted, and serves.
     let learner = cluster.join(&ours(), true);
-    cluster.until("the learner follows", |cluster| cluster.hash(learner).is_some_and(|hash| Some(hash) == cluster.hash(0)));
+    cluster.in_step(learner);
     let refused = cluster.ctl_on(learner, &["put", "/x", "y"]);
     assert!(refused.stderr.contains("rpc not supported for learner"), "{refused:?}");
     let read = cluster.ctl_on(learner, &["get", "/k/1", "--consistency=s", "--print-value-only"]).ok();

@@ -140,6 +140,12 @@ fn swap(go: &Binaries, our_flags: &[&str]) {
             });
             println!("{}: member {i} is {} again after {:?}", go.label, binaries.label, began.elapsed());
             assert_eq!(version_of(&cluster, i), version, "no version is skipped or raised");
+            // The load goes on meanwhile.
+            let (from, began) = (load.acknowledged.load(Ordering::Acquire), Instant::now());
+            while load.acknowledged.load(Ordering::Acquire) < from + 20 {
+                assert!(began.elapsed() < Duration::from_secs(30), "no write is acknowledged any more");
+                std::thread::sleep(PACE);
+            }
             // A different member leads each time.
             let id = format!("{:x}", cluster.id(i));
             if cluster.leader() != i {
@@ -196,9 +202,7 @@ fn joins_by_snapshot(cluster_of: &Binaries, joiner: &Binaries, flags: &[&str]) {
     cluster.ctl(&["put", "/leased", "x", &format!("--lease={lease}")]).ok();
     cluster.ctl(&["compaction", "150"]).ok();
     let learner = cluster.join(joiner, true);
-    cluster.until("the learner has everything", |cluster| {
-        cluster.hash(learner).is_some_and(|hash| cluster.hash(0) == Some(hash))
-    });
+    cluster.in_step(learner);
     let id = format!("{:x}", cluster.id(learner));
     cluster.retry(&["member", "promote", &id]);
     cluster.member_mut(learner).wait_until_ready();

@@ -8,6 +8,9 @@ use crate::{Binaries, Member, Options, Output, run};
 /// Longest wait for something that the members agree on by themselves.
 const AGREE_LIMIT: Duration = Duration::from_secs(30);
 
+/// Lines of every member's log that are shown when a test fails.
+const LOG_LINES: usize = 40;
+
 /// A cluster on loopback. Its processes are killed when it is dropped.
 pub struct Cluster {
     members: Vec<Member>,
@@ -226,6 +229,17 @@ impl Cluster {
         Some((number("hash")?, number("revision")?))
     }
 
+    /// Waits until a member has applied all that the leader has committed: the way to ask a learner, which answers
+    /// little else.
+    ///
+    /// Panics after half a minute.
+    pub fn in_step(&self, i: usize) {
+        self.until("the member is in step", |cluster| {
+            let committed = cluster.field(cluster.leader(), "RaftIndex");
+            committed.is_some() && cluster.field(i, "RaftAppliedIndex") >= committed
+        });
+    }
+
     /// Waits until a condition holds.
     ///
     /// Panics after half a minute, with these words.
@@ -234,6 +248,20 @@ impl Cluster {
         while !holds(self) {
             assert!(Instant::now() < deadline, "not within {AGREE_LIMIT:?}: {what}");
             std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for (i, member) in self.members.iter().enumerate() {
+            let log = member.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the end of the log of member {i} ({}):", member.binaries().label);
+            lines[lines.len().saturating_sub(LOG_LINES)..].iter().for_each(|line| eprintln!("{line}"));
         }
     }
 }
