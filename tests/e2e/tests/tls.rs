@@ -417,3 +417,117 @@ fn two_nodes_form_a_cluster_over_tls() {
     ctl(&["put", "a", "2"]).ok();
     assert_eq!(ctl(&["get", "a"]).ok(), "a\n2\n");
 }
+
+/// Members of a cluster on loopback whose peers speak TLS with `files`, and trust `trusted`.
+struct Peers<'a> {
+    dir: &'a Path,
+    files: &'a Files,
+    trusted: &'a str,
+    ports: Vec<(u16, u16)>,
+}
+
+impl Peers<'_> {
+    fn start(&self, i: usize, founders: usize, more: &[&str]) -> Process {
+        let (client, peer) = self.ports[i];
+        let name = format!("m{i}");
+        let urls = [format!("https://127.0.0.1:{client}"), format!("https://127.0.0.1:{peer}")];
+        let mut arguments = lone_member(&self.dir.join(&name), &urls[0], &urls[1]);
+        let founders: Vec<String> =
+            self.ports[..founders].iter().enumerate().map(|(i, (_, peer))| format!("m{i}=https://127.0.0.1:{peer}")).collect();
+        arguments.extend([format!("--name={name}"), format!("--initial-cluster={}", founders.join(","))]);
+        for side in ["", "peer-"] {
+            arguments.extend([
+                format!("--{side}cert-file={}", self.files.cert), format!("--{side}key-file={}", self.files.key),
+                format!("--{side}trusted-ca-file={}", self.trusted), format!("--{side}client-cert-auth"),
+            ]);
+        }
+        arguments.extend(more.iter().map(ToString::to_string));
+        let log = self.dir.join(format!("{name}.log"));
+        let _none_yet = std::fs::remove_file(&log);
+        Process::start(&ours().etcd, &arguments, &log)
+    }
+
+    fn ctl(&self, ca: &str, members: &[usize], words: &[&str]) -> Output {
+        let endpoints: Vec<String> = members.iter().map(|i| format!("https://127.0.0.1:{}", self.ports[*i].0)).collect();
+        let all = [
+            format!("--endpoints={}", endpoints.join(",")), format!("--cacert={ca}"), format!("--cert={}", self.files.cert),
+            format!("--key={}", self.files.key),
+        ];
+        let words: Vec<&str> = all.iter().map(String::as_str).chain(words.iter().copied()).collect();
+        run(&ours().etcdctl, &words)
+    }
+
+    /// The same until it works, for half a minute.
+    fn retry(&self, ca: &str, members: &[usize], words: &[&str]) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let output = self.ctl(ca, members, words);
+            if output.code == 0 || Instant::now() > deadline {
+                return output.ok();
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+#[test]
+fn peers_take_replaced_certificates() {
+    let dir = scratch();
+    let (ca, next) = (Authority::new(dir.path(), "ca"), Authority::new(dir.path(), "next"));
+    let trusted = dir.path().join("trusted.pem").display().to_string();
+    std::fs::copy(ca.cert(), &trusted).expect("scratch is writable");
+    let files = ca.sign("node", LOOPBACK);
+    let ports = (0..2).map(|_| (free_port(), free_port())).collect();
+    let peers = Peers { dir: dir.path(), files: &files, trusted: &trusted, ports };
+    let mut nodes: Vec<Process> = (0..2).map(|i| peers.start(i, 2, &[])).collect();
+    nodes.iter_mut().for_each(|node| node.wait_for(READY, START_LIMIT));
+    peers.retry(&ca.cert(), &[0, 1], &["put", "a", "1"]);
+    // First both authorities are trusted, then certificates of the new one take their place.
+    let both = [std::fs::read(ca.cert()), std::fs::read(next.cert())].map(|read| read.expect("it is there")).concat();
+    std::fs::write(&trusted, both).expect("scratch is writable");
+    next.sign("node", LOOPBACK);
+    nodes.remove(1);
+    nodes.push(peers.start(1, 2, &[]));
+    nodes[1].wait_for(READY, START_LIMIT);
+    peers.retry(&next.cert(), &[0, 1], &["put", "a", "2"]);
+    assert_eq!(peers.retry(&next.cert(), &[0], &["get", "a"]), "a\n2\n");
+    // A node that comes with an expired one is not let in, and says why it lets nobody in.
+    next.sign("node", Owner { expired: true, ..LOOPBACK });
+    nodes.remove(1);
+    nodes.push(peers.start(1, 2, &[]));
+    nodes[0].wait_for("rejected connection on peer endpoint", START_LIMIT);
+    nodes[0].wait_for("certificate has expired or is not yet valid", START_LIMIT);
+    next.sign("node", LOOPBACK);
+    nodes[1].wait_for(READY, START_LIMIT);
+    peers.retry(&next.cert(), &[0, 1], &["put", "a", "3"]);
+}
+
+#[test]
+fn a_member_joins_by_a_snapshot_through_tls() {
+    let dir = scratch();
+    let ca = Authority::new(dir.path(), "ca");
+    let files = ca.sign("node", LOOPBACK);
+    let trusted = ca.cert();
+    let ports = (0..3).map(|_| (free_port(), free_port())).collect();
+    let peers = Peers { dir: dir.path(), files: &files, trusted: &trusted, ports };
+    let few = ["--snapshot-count=10", "--snapshot-catchup-entries=5"];
+    let mut nodes: Vec<Process> = (0..2).map(|i| peers.start(i, 2, &few)).collect();
+    nodes.iter_mut().for_each(|node| node.wait_for(READY, START_LIMIT));
+    let value = "0123456789abcdef".repeat(32 << 10);
+    // The log gives up entries in hundreds.
+    for number in 0..150 {
+        let value = if number < 20 { value.as_str() } else { "small" };
+        let endpoint = format!("--endpoints=https://127.0.0.1:{}", peers.ports[0].0);
+        let [cacert, cert, key] =
+            [("cacert", &trusted), ("cert", &files.cert), ("key", &files.key)].map(|(name, path)| format!("--{name}={path}"));
+        let name = format!("key{number}");
+        harness::run_with_input(&ours().etcdctl, &[&endpoint, &cacert, &cert, &key, "put", &name], value).ok();
+    }
+    let url = format!("--peer-urls=https://127.0.0.1:{}", peers.ports[2].1);
+    peers.retry(&trusted, &[0, 1], &["member", "add", "m2", &url]);
+    let mut joined = peers.start(2, 3, &["--initial-cluster-state=existing"]);
+    joined.wait_for(READY, START_LIMIT);
+    joined.wait_for("received and saved database snapshot", START_LIMIT);
+    let count = peers.retry(&trusted, &[2], &["get", "", "--prefix", "--count-only", "--consistency=s", "-w", "fields"]);
+    assert!(count.contains("\"Count\" : 150"), "{count}");
+}

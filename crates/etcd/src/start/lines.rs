@@ -38,6 +38,10 @@ pub(super) fn say_directory(config: &Config, logger: &Logger) {
     if config.data_dir_is_default {
         logger.warn("'data-dir' was empty; using default", &[("data-dir", (&dir).into())]);
     }
+    for name in foreign_names(&config.data_dir) {
+        let fields = [("filename", name.into()), ("data-dir", (&dir).into())];
+        logger.warn("found invalid file under data directory", &fields);
+    }
     let initialized = config.data_dir.join("member").exists();
     let (text, kind) = if initialized {
         ("server has already been initialized", "member")
@@ -45,6 +49,16 @@ pub(super) fn say_directory(config: &Config, logger: &Logger) {
         ("Initialize and start etcd server", "empty")
     };
     logger.info(text, &[("data-dir", dir.into()), ("dir-type", kind.into())]);
+}
+
+/// Names in the data directory that are not those of a member, in order; `fixtures`, with certificates that it made
+/// itself, is one of them, as in etcd.
+fn foreign_names(data_dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(data_dir).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| !matches!(name.as_str(), "member" | "proxy")).collect();
+    names.sort();
+    names
 }
 
 /// What bootstrap found, up to the member's own part in it.
