@@ -1,4 +1,5 @@
-//! Work that comes up now and then: removing old files, automatic compaction, and the first ticks of a start.
+//! Work that comes up now and then: removing old files, automatic compaction, the first
+//! ticks of a start, and clients that must know when there is no leader.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use prost::Message;
 
 use crate::config::{AutoCompaction, value};
 use crate::logging::Field;
-use crate::member::handle::{MemberInput, Shared};
+use crate::member::handle::{Mail, MemberInput, Shared};
 
 /// Time between two looks for old files, as in etcd.
 pub(crate) const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -162,6 +163,22 @@ pub(crate) async fn advance_ticks(shared: Arc<Shared>) {
                 ],
             );
             return shared.member.push(MemberInput::FastForward(forward));
+        }
+    }
+}
+
+/// Election timeouts without a leader after which streams that asked for one end, as in etcd: to open them again costs
+/// much more than to refuse a request.
+const LEADERLESS_MAX: u32 = 3;
+
+/// Tells the network threads when there has been no leader for long.
+pub(crate) async fn watch_leader(shared: Arc<Shared>) {
+    let mut without = 0;
+    loop {
+        tokio::time::sleep(shared.config.election).await;
+        without = if shared.published.load().role.leader == 0 { without + 1 } else { 0 };
+        if without >= LEADERLESS_MAX {
+            shared.tell_networks(|| Mail::NoLeader);
         }
     }
 }

@@ -193,8 +193,8 @@ fn open(
     logger.warn("simple token is not cryptographically signed", &[]);
     logger.info("kvstore restored", &[("current-rev", recovered.report.current_revision.into())]);
     lines::say_quota(config, logger);
-    if config.gate("InitialCorruptCheck") && applier.cluster().members().len() > 1 {
-        check_initially(dialer, logger, &applier)?;
+    if config.gate("InitialCorruptCheck") && !recovered.report.is_new && applier.cluster().members().len() > 1 {
+        check_initially(dialer, logger, &applier, Duration::from_nanos(core.request_timeout_ns()))?;
     }
     let version = core.version.to_string();
     lines::say_member(config, logger, &recovered.report, &version, applier.cluster());
@@ -203,13 +203,18 @@ fn open(
 }
 
 /// Compares the keys with those of the peers that can be reached.
-fn check_initially(dialer: &Dialer, logger: &Logger, applier: &Applier) -> Result<(), String> {
+fn check_initially(
+    dialer: &Dialer,
+    logger: &Logger,
+    applier: &Applier,
+    timeout: Duration,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
     let view = applier.store().view();
-    let checked = corruption::check_initially(dialer, logger, applier.cluster(), &view);
+    let checked = corruption::check_initially(dialer, logger, applier.cluster(), &view, timeout);
     runtime.block_on(checked).inspect_err(|error| {
         logger.error("checkInitialHashKV failed", &[("error", error.into())]);
     })
@@ -307,6 +312,7 @@ async fn serve(shared: Arc<Shared>, listeners: Listeners) -> ExitCode {
     tokio::task::spawn_local(chores::compact(shared.clone()));
     tokio::task::spawn_local(chores::watch_files(shared.clone()));
     tokio::task::spawn_local(chores::advance_ticks(shared.clone()));
+    tokio::task::spawn_local(chores::watch_leader(shared.clone()));
     tokio::task::spawn_local(versions::watch(shared.clone()));
     tokio::task::spawn_local(versions::end_downgrade(shared.clone()));
     tokio::task::spawn_local(corruption::check_periodically(shared.clone()));

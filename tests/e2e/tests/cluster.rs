@@ -82,6 +82,36 @@ fn leaders_die_and_come_back() {
     cluster.agree();
 }
 
+/// A leader that stands still is replaced, and when it wakes up it takes its place among the others.
+#[test]
+fn a_leader_that_stands_still_is_replaced() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let cluster = three(scratch.path(), &[]);
+    for round in 0..3 {
+        let leader = cluster.leader();
+        let others: Vec<String> = (0..3).filter(|i| *i != leader).map(|i| cluster.member(i).endpoint()).collect();
+        let others = format!("--endpoints={}", others.join(","));
+        cluster.member(leader).signal(STOP);
+        for n in 0..20 {
+            let put = || harness::run(&ours().etcdctl, &[&others, "put", &format!("/still/{round}/{n}"), "x"]);
+            let start = Instant::now();
+            while put().code != 0 {
+                assert!(start.elapsed() < Duration::from_secs(20), "nobody else leads");
+            }
+        }
+        cluster.member(leader).signal(CONTINUE);
+        // What it answers now, it must have asked the others about.
+        let read = cluster.ctl_on(leader, &["get", &format!("/still/{round}/19"), "--print-value-only"]);
+        assert!(read.code != 0 || read.stdout.trim() == "x", "a stale read: {read:?}");
+        cluster.leader();
+        cluster.agree();
+    }
+}
+
+/// SIGSTOP and SIGCONT.
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
+
 #[test]
 fn a_leader_that_stops_hands_over() {
     let scratch = tempfile::tempdir().expect("scratch is writable");

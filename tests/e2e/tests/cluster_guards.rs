@@ -56,7 +56,7 @@ fn cm_094_a_member_that_differs_is_found_while_it_runs() {
     let (mut cluster, wrong) = with_a_wrong_member(scratch.path(), &["--corrupt-check-time=2s"]);
     cluster.member_mut(wrong).start_again_with_alarms();
     let id = cluster.id(wrong);
-    let alarm = format!("memberID:{id} alarm:CORRUPT");
+    let alarm = format!("memberID:{id}  alarm:CORRUPT");
     cluster.until("the alarm is raised", |cluster| cluster.ctl(&["alarm", "list"]).stdout.contains(&alarm));
     let refused = cluster.ctl(&["put", "/x", "y"]);
     assert!(refused.stderr.contains("etcdserver: corrupt cluster"), "{refused:?}");
@@ -72,7 +72,7 @@ fn cm_090_a_member_that_differs_is_found_by_a_compaction() {
         cluster.retry(&["put", "/other", &i.to_string()]);
     }
     cluster.retry(&["compaction", "8"]);
-    let alarm = format!("memberID:{} alarm:CORRUPT", cluster.id(wrong));
+    let alarm = format!("memberID:{}  alarm:CORRUPT", cluster.id(wrong));
     cluster.until("the alarm is raised", |cluster| cluster.ctl(&["alarm", "list"]).stdout.contains(&alarm));
 }
 

@@ -92,7 +92,9 @@ impl Cluster {
             arguments.push("--learner");
         }
         // Members must have been connected for a while before one more is let in.
-        self.retry(&arguments);
+        let added = self.retry(&arguments);
+        assert!(added.contains(&format!("ETCD_NAME=\"{name}\"")), "{added}");
+        assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
         self.members.push(member);
         let flags = self.flags_of(i, "existing");
         self.members[i].set_flags(flags);

@@ -161,12 +161,12 @@ async fn own_hash(shared: &Arc<Shared>, revision: i64) -> Result<(HashKv, i64), 
 }
 
 async fn raise(shared: &Arc<Shared>, member_id: u64, why: &str) {
-    let id = ("corrupted-member-id", api::ids::hex(member_id).to_string().into());
-    shared.logger.error(why, &[id]);
     // Alarms are a set: one that is there already need not be raised again.
     if shared.published.load().edge.alarms.contains(CORRUPT, member_id) {
         return;
     }
+    let id = ("corrupted-member-id", api::ids::hex(member_id).to_string().into());
+    shared.logger.error(why, &[id]);
     let body = pb::AlarmRequest { action: 1, member_id, alarm: CORRUPT }.encode_to_vec();
     if let Err(status) = shared.propose(field::ALARM, body.into()).await {
         let error = status.message.into_owned();

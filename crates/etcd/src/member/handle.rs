@@ -102,6 +102,8 @@ pub(crate) enum Mail {
     Refused(Vec<(ReplyTo, Status)>),
     /// Changes of keys, in order; the published view covers them.
     Events(Arc<Vec<Arc<mvcc::EventBatch>>>),
+    /// There has been no leader for long: streams that asked for one end.
+    NoLeader,
     /// The store was replaced by one received from the leader; the published view is of the new one.
     Replaced,
     /// The physical part of a compaction ended at this revision.

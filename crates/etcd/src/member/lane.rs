@@ -8,6 +8,7 @@ mod file;
 mod install;
 mod measure;
 mod peers;
+mod pulse;
 mod room;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -83,6 +84,7 @@ pub(crate) struct Lane {
     lowest_server: Option<Version>,
     events: Vec<Arc<EventBatch>>,
     effects: Vec<RaftEffect>,
+    later: pulse::Later,
     outcome: Outcome,
     meter: Meter,
     /// Leader as last seen.
@@ -168,6 +170,7 @@ impl Lane {
             outgoing,
             events: Vec::new(),
             effects: Vec::new(),
+            later: pulse::Later::default(),
             outcome: Outcome::default(),
             reads: Vec::new(),
             unflushed_since: None,
@@ -197,9 +200,10 @@ impl Lane {
         self.hand_batch(false);
         let mut batch = Vec::new();
         while !self.stopping {
-            let deadline = self.deadline();
+            let later = std::mem::take(&mut self.later.inputs);
+            let deadline = if later.is_empty() { self.deadline() } else { Instant::now() };
             self.shared.member.take_until(deadline, &mut batch);
-            for input in batch.drain(..) {
+            for input in later.into_iter().chain(batch.drain(..)) {
                 self.input(input);
             }
             let now = self.shared.now();
@@ -288,6 +292,7 @@ impl Lane {
     fn settle(&mut self) {
         loop {
             let mut effects = std::mem::take(&mut self.effects);
+            effects.append(&mut self.later.effects);
             self.node.drain(&mut effects);
             if effects.is_empty() {
                 self.effects = effects;
@@ -380,10 +385,17 @@ impl Lane {
         }
         let now = self.shared.now();
         let mut outcome = std::mem::take(&mut self.outcome);
-        let Lane { applier, meter, shared, .. } = self;
+        let last = (!self.node.reads_are_local()).then(Instant::now);
+        let Lane { applier, meter, shared, log, node, later, .. } = self;
+        let mut pulse = pulse::Pulse { shared, log, node, later, last };
         meter.begin();
-        let applied =
-            applier.apply_watched(now, committed, &mut outcome, &mut |applied| meter.applied(shared, &applied));
+        let applied = applier.apply_watched(
+            now,
+            committed,
+            &mut outcome,
+            &mut |applied| meter.applied(shared, &applied),
+            &mut || pulse.beat(),
+        );
         if let Err(error) = applied {
             self.shared.logger.fatal("failed to apply", &[("error", error.to_string().into())]);
         }
@@ -547,7 +559,7 @@ impl Lane {
         }
         let mut rest = Vec::new();
         self.shared.member.take(&mut rest);
-        for input in rest {
+        for input in std::mem::take(&mut self.later.inputs).into_iter().chain(rest) {
             match input {
                 MemberInput::Persisted(_)
                 | MemberInput::Committed(_)

@@ -196,7 +196,7 @@ impl Client {
         let mut handler = Handler { desk, calls: &mut self.calls, connection: number };
         self.connection.abandon(&mut handler);
         desk.count(self.connection.replies());
-        let watches = self.calls.drain().filter(|(_, waiting)| matches!(waiting, Waiting::Watch)).map(|(call, _)| call);
+        let watches = self.calls.drain().filter(|(_, waiting)| matches!(waiting, Waiting::Watch { .. })).map(|(call, _)| call);
         desk.watch.drop_connection(number, watches);
         desk.watch_wake.notify_one();
     }

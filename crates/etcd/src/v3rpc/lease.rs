@@ -70,7 +70,7 @@ impl Desk {
         for (renewal, ttl) in renewed {
             let to = renewal.reply_to;
             let Some(client) = clients.get_mut(&to.connection) else { continue };
-            let Some(Waiting::KeepAlive { outstanding, half_closed }) = client.calls.get_mut(&to.stream) else {
+            let Some(Waiting::KeepAlive { outstanding, half_closed, .. }) = client.calls.get_mut(&to.stream) else {
                 continue;
             };
             *outstanding -= 1;

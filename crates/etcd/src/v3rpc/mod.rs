@@ -67,9 +67,14 @@ pub(crate) enum Waiting {
         outstanding: usize,
         /// The client sends no more.
         half_closed: bool,
+        /// The client wants to hear when there is no leader.
+        with_leader: bool,
     },
     /// A stream of watchers.
-    Watch,
+    Watch {
+        /// The client wants to hear when there is no leader.
+        with_leader: bool,
+    },
     /// A streamed range, where it goes on when what is queued has left.
     RangeStream(Box<etcdserver::read::RangeStream>),
     /// A stream that a worker feeds: a snapshot.
@@ -224,7 +229,7 @@ impl Desk {
         client.connection.replies().take_drained(&mut drained);
         for call in drained.drain(..) {
             match clients.get(&number).and_then(|client| client.calls.get(&call)) {
-                Some(Waiting::Watch) => {
+                Some(Waiting::Watch { .. }) => {
                     self.watch.drained(number, call);
                     self.watch_wake.notify_one();
                 }
@@ -263,6 +268,7 @@ impl Desk {
                 }
             }
             Mail::Events(batches) => self.deliver_events(&batches, clients),
+            Mail::NoLeader => self.end_without_leader(clients),
             Mail::Replaced => self.store_replaced(clients),
             Mail::CompactionFinished(revision) => self.deliver_compaction(revision, clients),
             Mail::Done(to, done) => self.deliver_done(to, done, clients),
@@ -376,13 +382,32 @@ impl Desk {
         }
     }
 
+    /// Ends the streams that asked to hear when there is no leader.
+    fn end_without_leader(&mut self, clients: &mut Clients) {
+        let status = Status::from(ErrorCode::NoLeader);
+        for (number, client) in clients.iter_mut() {
+            let wants = |waiting: &Waiting| {
+                matches!(waiting, Waiting::Watch { with_leader: true } | Waiting::KeepAlive { with_leader: true, .. })
+            };
+            let calls: Vec<u32> =
+                client.calls.iter().filter(|(_, waiting)| wants(waiting)).map(|(call, _)| *call).collect();
+            for call in calls {
+                if let Some(Waiting::Watch { .. }) = client.calls.remove(&call) {
+                    self.watch.drop_call(*number, call);
+                }
+                client.connection.replies().finish(call, status.code, &status.message);
+                self.touch(*number, client);
+            }
+        }
+    }
+
     /// Ends all streams: the process stops.
     pub(crate) fn end_streams(&mut self, clients: &mut Clients) {
         let status = Status::new(Code::Unavailable, "transport is closing");
         for (number, client) in clients.iter_mut() {
             let calls: Vec<u32> = client.calls.keys().copied().collect();
             for call in calls {
-                if let Some(Waiting::Watch) = client.calls.remove(&call) {
+                if let Some(Waiting::Watch { .. }) = client.calls.remove(&call) {
                     self.watch.drop_call(*number, call);
                 }
                 client.connection.replies().finish(call, status.code, &status.message);
@@ -540,15 +565,16 @@ impl grpc::Sink for Handler<'_> {
             replies.finish(call, status.code, &status.message);
             return;
         }
+        let with_leader = meta.has_leader();
         match method {
             Method::Watch => {
-                self.calls.insert(call, Waiting::Watch);
+                self.calls.insert(call, Waiting::Watch { with_leader });
                 let now = self.desk.now_ms();
                 self.desk.watch.open(self.connection, call, now);
                 self.desk.watch_wake.notify_one();
             }
             Method::LeaseKeepAlive => {
-                self.calls.insert(call, Waiting::KeepAlive { outstanding: 0, half_closed: false });
+                self.calls.insert(call, Waiting::KeepAlive { outstanding: 0, half_closed: false, with_leader });
             }
             _ => {
                 let status = later(method);
@@ -572,7 +598,7 @@ impl grpc::Sink for Handler<'_> {
 
     fn on_half_close(&mut self, replies: &mut Replies, call: u32) {
         // A watch goes on: the client may still want events.
-        if let Some(Waiting::KeepAlive { outstanding, half_closed }) = self.calls.get_mut(&call) {
+        if let Some(Waiting::KeepAlive { outstanding, half_closed, .. }) = self.calls.get_mut(&call) {
             *half_closed = true;
             if *outstanding == 0 {
                 self.calls.remove(&call);
@@ -601,7 +627,7 @@ impl grpc::Sink for Handler<'_> {
 
 impl Handler<'_> {
     fn forget(&mut self, call: u32) {
-        if let Some(Waiting::Watch) = self.calls.remove(&call) {
+        if let Some(Waiting::Watch { .. }) = self.calls.remove(&call) {
             self.desk.watch.drop_call(self.connection, call);
             // It keeps the counts that are shown.
             self.desk.watch_wake.notify_one();
