@@ -24,6 +24,7 @@ usage: cargo xtask VERB
   peers [VERSION]  build the Go releases that tests compare with, outside the tree
   bench [ARGS]     build our programs and the load generator, compare with Go etcd, write docs/bench.md;
                    with arguments (see `cargo xtask bench --help`) only what they say
+  sim [ARGS]       the simulator: --seed N, --seeds A..B, --mutants, --mutant NAME --seed N
   dist             the release tarball, in target/dist
 ";
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("codegen", []) => Cmd::cargo(["run", "--package", "codegen"]).run(),
         ("peers", versions) => peers::run(versions),
         ("bench", arguments) => bench(arguments),
+        ("sim", arguments) => sim(arguments),
         ("dist", []) => dist::run(),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");
@@ -55,6 +57,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whole clusters from seeds. Bugs on purpose are compiled in only where they are asked for.
+fn sim(arguments: &[String]) -> Result<()> {
+    let is_about_mutants = arguments.iter().any(|argument| argument.starts_with("--mutant"));
+    let features: &[&str] = if is_about_mutants { &["--features", "mutants"] } else { &[] };
+    Cmd::cargo(["run", "--profile", "sim", "--package", "sim"]).args(features).args(["--"]).args(arguments).run()
 }
 
 /// The comparison starts our release programs and Go's: both have to be there.

@@ -19,6 +19,10 @@ pub mod install;
 pub mod lease;
 pub mod limits;
 pub mod membership;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod now;
 pub mod raft;
 pub mod read;

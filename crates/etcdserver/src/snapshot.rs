@@ -21,6 +21,7 @@ use disk::Disk;
 use wal::Wal;
 
 use crate::effect::Append;
+use crate::mutant::Mutant;
 use crate::membership::{Cluster, V2Membership};
 
 /// A snapshot to be written, as values: apply makes it when it freezes its buffers, the log lane writes it after the
@@ -39,6 +40,7 @@ impl LocalSnapshot {
     /// The snapshot of a member that has applied `index` of `term` and has this membership.
     pub fn new(cluster: &Cluster, index: u64, term: u64) -> LocalSnapshot {
         assert!(index > 0, "nothing is applied yet");
+        let index = index + u64::from(Mutant::RecordAhead.is_on());
         LocalSnapshot { index, term, file: contents(cluster, index, term) }
     }
 }

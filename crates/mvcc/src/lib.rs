@@ -18,6 +18,10 @@ mod hash;
 mod history;
 pub mod key_index;
 pub mod kv;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 mod range;
 mod records;
 mod restore;

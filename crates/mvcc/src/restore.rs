@@ -8,6 +8,7 @@ use crate::compaction::Compactor;
 use crate::error::{Error, Result};
 use crate::event::Arena;
 use crate::key_index::Restorer;
+use crate::mutant::Mutant;
 use crate::range::decode;
 use crate::records::{Records, Stored};
 use crate::schema::{self, Bucket};
@@ -63,7 +64,8 @@ impl Store {
         let mark = |key| compaction_mark(meta(key));
         let finished = mark(schema::FINISHED_COMPACT_REV)?;
         let scheduled = mark(schema::SCHEDULED_COMPACT_REV)?;
-        let current_revision = keys.last.max(finished).max(scheduled).max(1);
+        let marks = if Mutant::RevisionFromRecords.is_on() { 1 } else { finished.max(scheduled) };
+        let current_revision = keys.last.max(marks).max(1);
         if current_revision > REVISION_MAX {
             return Err(Error::Corrupt(format!("revision {current_revision} leaves no room for another")));
         }

@@ -9,6 +9,7 @@
 //!   them: a file is never ahead of its own index or behind it
 //! - the small buckets in memory are what the file's will be once all buffers are in it
 
+use crate::mutant::Mutant;
 use crate::compaction::Compactor;
 use crate::event::Arena;
 use crate::hash::CompactionHash;
@@ -202,7 +203,8 @@ impl Store {
         if self.frozen.is_some() {
             return None;
         }
-        if std::mem::take(&mut self.applied.changed) {
+        let is_apart = Mutant::IndexApart.is_on() && self.active.ops() > 0;
+        if !is_apart && std::mem::take(&mut self.applied.changed) {
             let Applied { index, term, .. } = self.applied;
             self.set_meta_number(schema::CONSISTENT_INDEX, index);
             if term > 0 {
@@ -244,6 +246,7 @@ impl Store {
 
     /// The file was changed without a batch: defragmentation moved its pages.
     pub fn moved(&mut self, file: bolt::View) {
+        self.applied.changed &= !Mutant::IndexLostInMove.is_on();
         self.file = file;
     }
 }

@@ -14,6 +14,10 @@ mod ahead;
 pub mod decoder;
 pub mod encoder;
 mod error;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 mod open;
 mod reader;
 pub mod record;

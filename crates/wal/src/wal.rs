@@ -27,6 +27,7 @@ use disk::{Disk, File, OpenMode};
 
 use crate::ahead::{Ahead, PrepareJob, Tail};
 use crate::encoder::Encoder;
+use crate::mutant::Mutant;
 use crate::record::{self, Kind};
 use crate::segment::{self, DIR_MODE, FILE_MODE, SegmentName};
 use crate::{Error, Result};
@@ -314,7 +315,7 @@ impl Wal {
     /// The log is dead.
     pub fn sync(&mut self) -> Result<()> {
         self.check_alive()?;
-        if !self.options.sync {
+        if !self.options.sync || Mutant::SyncSkipped.is_on() {
             return Ok(());
         }
         self.or_fail(self.tail().file.sync_data())
@@ -359,7 +360,9 @@ impl Wal {
 
         let old = &self.tail().file;
         old.set_len(self.offset)?;
-        old.sync_data()?;
+        if !Mutant::CutUnsynced.is_on() {
+            old.sync_data()?;
+        }
         next.file.write_all_at(&header, 0)?;
         next.file.sync_data()?;
         self.disk.rename(&next.path, &self.dir.join(name.to_string()))?;

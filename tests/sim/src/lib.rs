@@ -64,6 +64,21 @@ pub fn run_with(settings: Settings) -> Report {
     Report { settings, counts, failure, last_events }
 }
 
+/// All bugs on purpose, by name.
+#[cfg(feature = "mutants")]
+pub fn mutants() -> Vec<&'static str> {
+    [etcdserver::mutant::NAMES, mvcc::mutant::NAMES, wal::mutant::NAMES].concat()
+}
+
+/// Turns one of them on, for the whole process; false when there is none of that name. An empty name turns all off.
+#[cfg(feature = "mutants")]
+pub fn choose_mutant(name: &str) -> bool {
+    etcdserver::mutant::choose(name);
+    mvcc::mutant::choose(name);
+    wal::mutant::choose(name);
+    name.is_empty() || mutants().contains(&name)
+}
+
 /// Keeps the product's assertions from printing themselves: they are reported with their seed.
 pub fn quiet() {
     panic::set_hook(Box::new(|_| ()));

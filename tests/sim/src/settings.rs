@@ -69,6 +69,8 @@ pub struct Settings {
     pub lease_checkpoint: bool,
     /// Whether members write down the storage version; without it their directories count as those of 3.5.
     pub is_migrated: bool,
+    /// Whether one defragmentation follows the other.
+    pub is_moving: bool,
 }
 
 impl Settings {
@@ -109,6 +111,7 @@ impl Settings {
             safety_ticks: 4_500,
             lease_checkpoint: r.per_mille(300),
             is_migrated: !r.per_mille(150),
+            is_moving: r.per_mille(150),
         }
     }
 }

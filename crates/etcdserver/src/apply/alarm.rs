@@ -12,8 +12,8 @@ use prost::Message;
 
 use super::policy::{Under, field, policy_of};
 use super::reply::Reply;
-use super::{Applier, Context, Failure, decode};
-use crate::effect::{Outcome, Proposal};
+use super::{Applier, Context, Failure, Turn, decode};
+use crate::effect::Proposal;
 use crate::side::SideChange;
 
 /// Type of alarm: none. Asks for all, raises nothing.
@@ -82,7 +82,7 @@ impl Applier {
         if refused && self.alarms.any(NOSPACE) { Err(ErrorCode::NoSpace.into()) } else { Ok(()) }
     }
 
-    pub(super) fn alarm(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn alarm(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request: pb::AlarmRequest = decode(at)?;
         self.gate(field::ALARM, || 0)?;
         let alarm = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
@@ -112,7 +112,7 @@ impl Applier {
 
     /// Proposes this member's NOSPACE alarm, once per batch of entries. A proposal that is lost is made again by
     /// the next write over the quota.
-    pub(super) fn raise_no_space(&self, out: &mut Outcome) {
+    pub(super) fn raise_no_space(&self, out: &mut Turn<'_>) {
         if self.alarms.contains(NOSPACE, self.cluster.local_id())
             || out.proposals.iter().any(|proposal| proposal.field == field::ALARM)
         {

@@ -4,14 +4,13 @@ use api::etcdserverpb as pb;
 
 use super::policy::{Right, field, policy_of};
 use super::reply::Reply;
-use super::{Applier, Context, Failure, decode};
+use super::{Applier, Context, Failure, Turn, decode};
 use crate::auth::TokenChange;
-use crate::effect::Outcome;
 use crate::side::SideChange;
 
 impl Applier {
     /// Requests 1000 to 1299.
-    pub(super) fn auth_request(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn auth_request(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let policy = policy_of(at.envelope.field).ok_or_else(|| at.unknown())?;
         if policy.right == Right::Root {
             self.auth.state().check_admin(at.caller())?;
@@ -35,7 +34,7 @@ impl Applier {
         &mut self,
         at: Context<'_>,
         side: &mut Vec<SideChange>,
-        out: &mut Outcome,
+        out: &mut Turn<'_>,
     ) -> Result<Reply, Failure> {
         let revision = self.store.revision();
         match at.envelope.field {
@@ -60,7 +59,7 @@ impl Applier {
     }
 
     /// The entry carries the first half of a simple token, so that all members know it; its index is the second.
-    fn authenticate(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    fn authenticate(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request: pb::InternalAuthenticateRequest = decode(at)?;
         self.auth.authenticate(&request.name)?;
         let token = if request.simple_token.is_empty() {
@@ -106,7 +105,7 @@ impl Applier {
         &mut self,
         at: Context<'_>,
         side: &mut Vec<SideChange>,
-        out: &mut Outcome,
+        out: &mut Turn<'_>,
     ) -> Result<Reply, Failure> {
         let auth = &mut self.auth;
         match at.envelope.field {

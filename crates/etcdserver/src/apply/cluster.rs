@@ -10,8 +10,8 @@ use prost::Message;
 
 use super::policy::field;
 use super::reply::Reply;
-use super::{Applier, Context, Error, Failure, decode};
-use crate::effect::Outcome;
+use super::{Applier, Context, Error, Failure, Turn, decode};
+use crate::mutant::Mutant;
 use crate::membership::{Cluster, ConfEffect, Member, conf_state_json};
 
 /// A member as clients see it.
@@ -32,7 +32,7 @@ pub fn shown_members(cluster: &Cluster) -> Vec<pb::Member> {
 
 impl Applier {
     /// Entries 1300 to 1302, which members write for themselves.
-    pub(super) fn cluster_request(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn cluster_request(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         match at.envelope.field {
             field::CLUSTER_VERSION_SET => {
                 let request: mpb::ClusterVersionSetRequest = decode(at)?;
@@ -57,7 +57,7 @@ impl Applier {
         &mut self,
         text: &str,
         index: u64,
-        out: &mut Outcome,
+        out: &mut Turn<'_>,
     ) -> Result<(), Failure> {
         let version: Version = text
             .parse()
@@ -69,7 +69,7 @@ impl Applier {
         Ok(())
     }
 
-    pub(super) fn set_attributes(&mut self, id: u64, name: &str, client_urls: &[String], out: &mut Outcome) {
+    pub(super) fn set_attributes(&mut self, id: u64, name: &str, client_urls: &[String], out: &mut Turn<'_>) {
         // Go panics when the id was never a member's. Such an entry says nothing about any state here, and is
         // passed over on all members alike.
         let Ok(side) = Arc::make_mut(&mut self.cluster).update_attributes(id, name, client_urls) else {
@@ -81,13 +81,15 @@ impl Applier {
 
     /// A membership change: checked against the members, recorded, and told to raft, which gets a refused one as
     /// nothing.
-    pub(super) fn conf_change(&mut self, index: u64, data: Bytes, out: &mut Outcome) -> Result<(), Error> {
+    pub(super) fn conf_change(&mut self, index: u64, data: Bytes, out: &mut Turn<'_>) -> Result<(), Error> {
         let change = raftpb::ConfChange::decode(data)
             .map_err(|error| Error::Entry { index, reason: format!("is no membership change: {error}") })?;
         let applied = Arc::make_mut(&mut self.cluster).apply_conf_change(&change, self.settings.max_learners);
         let refused = applied.is_err();
         let reply = applied.map(|(effect, side)| {
-            self.write_side(side);
+            if !(Mutant::PromotionNotStored.is_on() && matches!(effect, ConfEffect::Promoted(_))) {
+                self.write_side(side);
+            }
             self.store.set_conf_state(conf_state_json(&self.cluster.conf_state()));
             out.cluster_changed = true;
             let added = match effect {

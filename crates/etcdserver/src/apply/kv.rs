@@ -16,17 +16,20 @@ use super::request::{DeleteRange, Put, Range, Txn};
 use super::txn::{
     Reader, Run, check_lease, delete_needs, for_each_need, put_in, put_needs, query, range_body,
 };
-use super::{Applier, Context, Failure, decode};
+use super::{Applier, Context, Failure, Turn, decode};
 use crate::auth::Need;
-use crate::effect::Outcome;
+use crate::mutant::Mutant;
 
 impl Applier {
-    pub(super) fn put(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn put(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let put = Put::parse(at.body()).map_err(|error| at.malformed(error))?;
         let cost = put_cost(&put);
         self.gate(field::PUT, || cost)?;
         self.require(at, put_needs(&put))?;
         let room = self.has_room(cost);
+        if !room && Mutant::QuotaDecides.is_on() {
+            return Err(ErrorCode::NoSpace.into());
+        }
         check_lease(self.lessor.view(), &put)?;
         let mut txn = self.store.write();
         let done = put_in(&mut txn, &put)?;
@@ -49,19 +52,19 @@ impl Applier {
         Ok(Reply::Range { revision: reader.revision(), body: body.into() })
     }
 
-    pub(super) fn delete_range(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn delete_range(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let delete = DeleteRange::parse(at.body()).map_err(|error| at.malformed(error))?;
         self.gate(field::DELETE_RANGE, || 0)?;
         self.require(at, delete_needs(&delete))?;
         let mut txn = self.store.write();
         let end = RangeEnd::from_wire(at.source().bytes(delete.end));
-        let done = txn.delete_range(delete.key, &end, delete.prev_kv && at.wanted)?;
+        let done = txn.delete_range_with(delete.key, &end, delete.prev_kv && at.wanted, out.pulse)?;
         let revision = txn.revision();
         Self::finish(txn, &mut self.lessor, out);
         Ok(Reply::DeleteRange { revision, deleted: done.count() as i64, prev: done.previous })
     }
 
-    pub(super) fn txn(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn txn(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request = Txn::parse(at.body()).map_err(|error| at.malformed(error))?;
         let cost = txn_cost(&request);
         self.gate(field::TXN, || cost)?;
@@ -77,6 +80,7 @@ impl Applier {
             source: at.source(),
             keys_only_lease: self.settings.keys_only_lease,
             ranges: Cell::new(0),
+            pulse: &mut *out.pulse,
         };
         let done = match run.run(&request, self.lessor.view(), at.wanted.then_some(&mut responses)) {
             Ok(done) => done,
@@ -94,7 +98,7 @@ impl Applier {
         Ok(Reply::Txn { revision: done.revision, succeeded: done.succeeded, responses: responses.into() })
     }
 
-    pub(super) fn compaction(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn compaction(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request: pb::CompactionRequest = decode(at)?;
         self.gate(field::COMPACTION, || 0)?;
         self.store.schedule_compaction(request.revision)?;
@@ -111,7 +115,7 @@ impl Applier {
 
     /// The answer to a write that had no room: it was carried out, yet it is an error, and this member raises its
     /// alarm.
-    pub(super) fn after_quota(&mut self, room: bool, out: &mut Outcome) -> Result<(), Failure> {
+    pub(super) fn after_quota(&mut self, room: bool, out: &mut Turn<'_>) -> Result<(), Failure> {
         if room {
             return Ok(());
         }

@@ -9,16 +9,16 @@ use mvcc::schema::{Bucket, lease_key};
 use super::policy::field;
 use super::quota::LEASE_COST;
 use super::reply::Reply;
-use super::{Applier, Context, Failure, decode};
+use super::{Applier, Context, Failure, PULSE_KEYS, Turn, decode};
 use crate::auth::Need;
-use crate::effect::{LeaseChange, Outcome};
+use crate::effect::LeaseChange;
 use crate::side::SideChange;
 
 /// From this cluster version on every member stores checkpoints.
 const CHECKPOINTS_SINCE: Minor = Minor::new(3, 6);
 
 impl Applier {
-    pub(super) fn lease_grant(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn lease_grant(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request: pb::LeaseGrantRequest = decode(at)?;
         self.gate(field::LEASE_GRANT, || LEASE_COST)?;
         let room = self.settings.quota.has_room(self.store.size_for_quota(), LEASE_COST);
@@ -31,14 +31,17 @@ impl Applier {
     }
 
     /// The lease goes, and with it its keys, in byte order under one revision.
-    pub(super) fn lease_revoke(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn lease_revoke(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request: pb::LeaseRevokeRequest = decode(at)?;
         self.gate(field::LEASE_REVOKE, || 0)?;
         self.require(at, [Need::LeaseKeys(request.id)])?;
         let keys = self.lessor.revoke(request.id)?;
         let mut txn = self.store.write();
-        for key in &keys {
-            txn.delete_range(key, &RangeEnd::Single, false)?;
+        for part in keys.chunks(PULSE_KEYS) {
+            (out.pulse)();
+            for key in part {
+                txn.delete_range(key, &RangeEnd::Single, false)?;
+            }
         }
         Self::finish(txn, &mut self.lessor, out);
         self.write_side([SideChange::delete(Bucket::Lease, Bytes::copy_from_slice(&lease_key(request.id)))]);
@@ -47,7 +50,7 @@ impl Applier {
     }
 
     /// Notes how much time is left; leases that are gone by now are passed over.
-    pub(super) fn lease_checkpoint(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    pub(super) fn lease_checkpoint(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         let request: pb::LeaseCheckpointRequest = decode(at)?;
         self.gate(field::LEASE_CHECKPOINT, || 0)?;
         let stored = self.settings.store_checkpoints

@@ -8,6 +8,7 @@ use super::node::Node;
 use super::start::Error;
 use crate::effect::{ConfApplied, RaftEffect};
 use crate::limits;
+use crate::mutant::Mutant;
 
 impl Node {
     pub(super) fn message(&mut self, message: raftpb::Message) -> Result<(), Error> {
@@ -82,7 +83,9 @@ impl Node {
             // Again and again: a round may have begun before the pause, or come to nothing.
             self.reads.want_confirmation();
         }
-        if let Some(context) = self.reads.start(self.now.mono_ns, || self.ids.next()) {
+        let same = self.id << 48 | 1;
+        let next = || if Mutant::ContextReused.is_on() { same } else { self.ids.next() };
+        if let Some(context) = self.reads.start(self.now.mono_ns, next) {
             self.raft.read_index(context.to_be_bytes().to_vec());
         }
     }

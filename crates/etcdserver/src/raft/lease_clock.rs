@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use crate::effect::{LeaseChange, Renewal};
 use crate::limits::{LEASE_CHECKPOINT_NS, LEASE_SPREAD_FROM, LEASE_SPREAD_PER_SECOND};
+use crate::mutant::Mutant;
 use crate::now::SECOND;
 
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,9 @@ struct Lease {
 
 impl Lease {
     fn left_at_start(&self) -> i64 {
+        if Mutant::LeaseEndsEarly.is_on() {
+            return self.ttl / 2;
+        }
         if self.remaining > 0 { self.remaining } else { self.ttl }
     }
 }

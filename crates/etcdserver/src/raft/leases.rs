@@ -15,6 +15,7 @@ use super::lease_clock::Renewed;
 use super::node::Node;
 use crate::effect::{LeaseQuestion, LeaseTimes, RaftEffect, Renewal, ReplyTo};
 use crate::limits;
+use crate::mutant::Mutant;
 
 /// Field of `InternalRaftRequest`.
 const LEASE_REVOKE: u32 = 9;
@@ -215,7 +216,7 @@ impl Node {
             return;
         }
         self.lease_sweep_ns = now_ns;
-        if !self.is_confirmed_primary() {
+        if !self.is_confirmed_primary() || Mutant::LeaseNeverEnds.is_on() {
             return;
         }
         for id in self.leases.due(now_ns, limits::LEASE_REVOKES_PER_SWEEP) {

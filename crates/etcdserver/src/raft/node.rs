@@ -27,6 +27,7 @@ use super::timeouts::Timeouts;
 use crate::config::Config;
 use crate::effect::{RaftEffect, RaftInput, RoleChange};
 use crate::limits;
+use crate::mutant::Mutant;
 use crate::now::{MILLISECOND, Now};
 
 /// The raft lane of one member.
@@ -345,7 +346,7 @@ impl Node {
         // Once per stretch without a tick: else every step in it would ask for another confirmation.
         let known_ns = self.last_tick_ns.max(self.pause_noticed_ns);
         let late = self.now.mono_ns.saturating_sub(known_ns) > limits::LATE_TICKS * self.heartbeat_ns;
-        if late && self.role.is_leader && !self.is_lone_voter() {
+        if late && !Mutant::PauseUnnoticed.is_on() && self.role.is_leader && !self.is_lone_voter() {
             self.pause_noticed_ns = self.now.mono_ns;
             self.unconfirmed_since_ns = Some(self.now.mono_ns);
         }
@@ -411,6 +412,7 @@ impl Node {
     }
 
     fn depose(&mut self) {
+        self.forget_own_log();
         let blocked = self.leases.demote();
         self.park_renewals(blocked);
         self.sending_snapshots.clear();

@@ -23,6 +23,7 @@ use super::convert;
 use super::node::Node;
 use super::waiting::Waiting;
 use crate::effect::{Identity, Proposal, ReplyTo};
+use crate::mutant::Mutant;
 use crate::limits::{APPLY_GAP_MAX, CONF_QUEUE_MAX, RAFT_MESSAGE_BYTES_MAX};
 
 /// Whose proposal it is.
@@ -114,7 +115,8 @@ impl Node {
         assert!(self.role.is_leader, "only a leader makes such proposals");
         let id = self.ids.next();
         let data = convert::encode_request(id, self.proposals.own_identity.as_deref(), field, body);
-        self.park(id, Origin::OwnLog, data);
+        let origin = if Mutant::RevokePassedOn.is_on() { Origin::Own } else { Origin::OwnLog };
+        self.park(id, origin, data);
     }
 
     fn park(&mut self, id: u64, origin: Origin, data: Bytes) {
@@ -190,6 +192,14 @@ impl Node {
             && raftpb::ConfChange::decode(&entry.context[..]).is_ok_and(|change| {
                 change.r#type() == raftpb::ConfChangeType::ConfChangeRemoveNode && change.node_id() == self.id
             })
+    }
+
+    /// Leadership is lost: what only this member as leader could say is void, also if it should lead again. A revoke
+    /// that waited for a transfer to end would meet a lease that was renewed meanwhile.
+    pub(super) fn forget_own_log(&mut self) {
+        let before = self.proposals.parked.len();
+        self.proposals.parked.retain(|parked| parked.origin != Origin::OwnLog);
+        self.proposals.own_parked -= before - self.proposals.parked.len();
     }
 
     /// Keeps requests of followers for the next leader, as far as there is room; without, their senders notice by

@@ -18,6 +18,7 @@ use raft::{Ready, SnapshotStatus, StateRole};
 use super::convert;
 use super::node::Node;
 use crate::effect::{Append, Committed, LeaseChange, RaftEffect, ReplyTo};
+use crate::mutant::Mutant;
 use crate::limits::{self, APPLY_CREDIT_BYTES, ENTRY_OVERHEAD_BYTES};
 
 /// A ready that was handed to the log lane, and the messages that wait for it.
@@ -106,6 +107,9 @@ impl Node {
             }));
         }
         self.raft.advance_append_async(ready);
+        if Mutant::OwnVoteBeforeSync.is_on() {
+            self.raft.on_persist_ready(number);
+        }
         if must_sync || !self.held.is_empty() {
             let since_ns = self.now.mono_ns;
             self.held.push_back(Held { number, is_write: must_sync, since_ns, messages: later, snapshot });
@@ -127,6 +131,7 @@ impl Node {
         let (mut now, mut later) = (Vec::new(), Vec::new());
         for message in messages {
             let at_once = leads
+                || Mutant::AckBeforeSync.is_on()
                 || matches!(
                     message.msg_type,
                     MessageType::MsgHeartbeatResponse

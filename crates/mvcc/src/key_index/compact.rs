@@ -11,6 +11,7 @@ use super::KeyIndex;
 use super::block::Block;
 use super::slab::{NONE, Slab};
 use crate::Revision;
+use crate::mutant::Mutant;
 
 /// How far a compaction has come.
 pub struct CompactCursor {
@@ -56,7 +57,7 @@ fn dead_part(slab: &Slab, slot: u32, at: i64) -> Option<Dead> {
     if newest == NONE || keeper.is_some_and(|keeper| slab.is_cut(keeper)) {
         return None;
     }
-    if slab.is_tombstone(newest) && slab.revision(newest).main < at {
+    if slab.is_tombstone(newest) && (slab.revision(newest).main < at || Mutant::TombstoneRemoved.is_on()) {
         return Some(Dead { first: newest, keeper });
     }
     let mut keeper = newest;

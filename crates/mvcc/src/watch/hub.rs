@@ -23,6 +23,7 @@ use super::catch_up::Behind;
 use super::group::{Place, Synced};
 use super::slots::Slots;
 use super::{CreateError, HubCounts, HubOutput, Kind, Map, Options, WHOLE_STREAM, WatchSpec};
+use crate::mutant::Mutant;
 use crate::{EventBatch, RangeEnd, Result, View};
 
 /// The watchers of one thread's streams.
@@ -121,7 +122,8 @@ impl Hub {
     ///
     /// The view must be the newest: a watcher without start revision is sent what comes after it.
     pub fn create(&mut self, spec: WatchSpec, view: &View) -> std::result::Result<i64, CreateError> {
-        let options = Options::of(&spec);
+        let mut options = Options::of(&spec);
+        options.prev_kv &= !(Mutant::PrevKvMissing.is_on() && spec.start_revision == 0);
         let WatchSpec { stream, id, mut key, end, start_revision, .. } = spec;
         if key.is_empty() {
             key = Bytes::from_static(&[0]);
@@ -198,7 +200,9 @@ impl Hub {
     /// The store was replaced by a newer one, received from another member: all watchers read what they missed
     /// from its history. One with a start revision in the future keeps it.
     pub fn replaced(&mut self, view: &View) {
-        if view.revision() > self.revision {
+        if Mutant::KeptAcrossRestore.is_on() {
+            self.revision = view.revision();
+        } else if view.revision() > self.revision {
             self.jump(view.revision());
         }
     }
@@ -251,6 +255,7 @@ impl Hub {
         for number in numbers {
             let position = match self.watchers.get(number).state {
                 State::Synced(_) => self.revision + 1,
+                State::Behind { .. } if Mutant::VictimsDropped.is_on() => self.revision + 1,
                 State::Behind { position, .. } => position,
                 State::Future { .. } | State::Stalled { .. } | State::Dead => continue,
             };
@@ -278,7 +283,10 @@ impl Hub {
     /// else nothing comes out, and the client asks again. If the hub has not been told of everything in the view,
     /// the answer comes once it has.
     pub fn request_progress(&mut self, stream: u64, view: &View, out: &mut Vec<HubOutput>) {
-        if self.revision >= view.revision() {
+        if Mutant::ProgressOvertakes.is_on() {
+            let kind = Kind::Progress { revision: view.revision() };
+            out.push(HubOutput { stream, watch_ids: Arc::new([WHOLE_STREAM]), kind });
+        } else if self.revision >= view.revision() {
             self.tell_progress(stream, out);
         } else if self.streams.contains_key(&stream) {
             self.progress_wanted.retain(|(wanted, _)| *wanted != stream);
@@ -342,6 +350,7 @@ impl Hub {
 
     /// A watcher that is behind has been sent everything before `to`.
     pub(super) fn advance(&mut self, number: u32, from: i64, to: i64) {
+        let to = if Mutant::EventsTwice.is_on() && to > from + 1 { to - 1 } else { to };
         if to > self.revision {
             self.detach(number);
             self.settle(number, to);
@@ -360,6 +369,9 @@ impl Hub {
     /// Finds a watcher that is nowhere its place, to be sent events from `position` on.
     fn place(&mut self, number: u32, position: i64) {
         let next = self.revision + 1;
+        if Mutant::FutureStartIgnored.is_on() {
+            return self.settle(number, position.min(next));
+        }
         // A watcher that asks for the very next revision is not told of progress before that revision is there.
         if position > next || (position == next && self.watchers.get(number).start == position) {
             self.future.insert((position, number));

@@ -6,6 +6,9 @@ use etcdserver::snapshot;
 use super::{Counted, Died, Input, Local, Out, Running, last_of};
 use crate::model::Model;
 
+/// Log segments and snapshot files that are kept, as by etcd's flags.
+const FILES_KEPT: usize = 5;
+
 /// What the log lane may be asked for.
 #[derive(Debug)]
 pub(crate) enum LogJob {
@@ -74,8 +77,8 @@ impl Running {
                     Err(error) => return Err(error.into()),
                 }
                 super::boot::check_snap_files(disk, &self.config, model);
-                wal::purge(disk, &self.config.wal_path(), 2)?;
-                wal::snap::purge(disk, &self.config.snap_dir(), 2)?;
+                wal::purge(disk, &self.config.wal_path(), FILES_KEPT)?;
+                wal::snap::purge(disk, &self.config.snap_dir(), FILES_KEPT)?;
                 wal::snap::release_dbs(disk, &self.config.snap_dir(), local.index)?;
                 out.push(Out::Count(Counted::SnapshotSaved));
                 self.inbox.push_back(Input::SnapshotSaved(local.index));

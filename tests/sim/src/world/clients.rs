@@ -24,6 +24,8 @@ pub(super) struct Clients {
     next_value: u64,
     is_changing: bool,
     changing_since: u64,
+    /// How far a lull is; 0 outside.
+    lull: u8,
 }
 
 /// A kind of request and how often it comes, of a thousand.
@@ -52,6 +54,7 @@ impl Clients {
             next_value: 0,
             is_changing: false,
             changing_since: 0,
+            lull: 0,
         }
     }
 
@@ -86,6 +89,10 @@ fn read(request: pb::RangeRequest) -> Option<Request> {
 impl World {
     /// Some client's next request, at some member.
     pub(super) fn client(&mut self) {
+        if self.clients.lull > 0 || self.clients.random.per_mille(2) {
+            let delay = self.lull();
+            return self.after(delay, Event::Client);
+        }
         let running = self.running();
         if !running.is_empty() {
             let member = self.clients.random.pick(&running);
@@ -201,7 +208,13 @@ impl World {
     fn operation(&mut self, depth: u64) -> pb::RequestOp {
         let request = match self.clients.random.below(10) {
             0..=4 => OpRequest::RequestPut(self.put()),
-            5 | 6 => OpRequest::RequestRange(self.range()),
+            5 | 6 => {
+                let mut range = self.range();
+                if self.clients.random.per_mille(300) {
+                    range.revision = self.old_revision();
+                }
+                OpRequest::RequestRange(range)
+            }
             7 | 8 => OpRequest::RequestDeleteRange(self.delete()),
             _ if depth > 0 => OpRequest::RequestTxn(self.transaction(depth - 1)),
             _ => OpRequest::RequestPut(self.put()),
@@ -235,18 +248,54 @@ impl World {
         read(pb::RangeRequest { serializable: true, ..self.range() })
     }
 
-    fn make_old_range(&mut self) -> Option<Request> {
-        let mut range = self.range();
+    /// Just compacted, or just not, or somewhere in history, or not there yet.
+    fn old_revision(&mut self) -> i64 {
         let (compact, revision) = (self.model.compact.max(1), self.model.keys.revision);
         let r = &mut self.clients.random;
-        range.revision = match r.below(6) {
+        match r.below(6) {
             0 => (compact - 1).max(1),
             1 => compact,
             2 => revision + 1,
             _ => r.between(compact as u64, revision as u64) as i64,
+        }
+    }
+
+    fn make_old_range(&mut self) -> Option<Request> {
+        let revision = self.old_revision();
+        let serializable = self.clients.random.per_mille(500);
+        read(pb::RangeRequest { revision, serializable, ..self.range() })
+    }
+
+    /// Everything is deleted and compacted away, then clients are silent for a while: what is left on disk says little
+    /// about how far the store had come. Often the power goes just then.
+    fn lull(&mut self) -> u64 {
+        let tick = self.tick_ns();
+        let running = self.running();
+        if running.is_empty() {
+            return tick;
+        }
+        let member = self.clients.random.pick(&running);
+        self.clients.lull += 1;
+        let request = match self.clients.lull {
+            1 => write(5, &pb::DeleteRangeRequest {
+                key: Bytes::from_static(b"\0"),
+                range_end: Bytes::from_static(&[0]),
+                prev_kv: false,
+            }),
+            2 => write(7, &pb::CompactionRequest { revision: self.model.keys.revision, physical: false }),
+            _ => None,
         };
-        range.serializable = r.per_mille(500);
-        read(range)
+        if let Some(request) = request {
+            self.request(member, request);
+            return 6 * tick;
+        }
+        self.clients.lull = 0;
+        if self.settings.fault_ticks > 0 && !self.is_healed && self.clients.random.per_mille(600) {
+            for member in running {
+                self.crash(member, true);
+            }
+        }
+        40 * tick
     }
 
     fn make_compaction(&mut self) -> Option<Request> {

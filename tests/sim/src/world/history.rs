@@ -108,9 +108,12 @@ impl History {
         ensure!(
             now + slack >= until,
             Lease,
-            "lease {:x} ended {} ms early",
+            "lease {:x} ended {} ms early, at {} ms by entry {} of term {}",
             revoke.id,
-            (until - now) / 1_000_000
+            (until - now) / 1_000_000,
+            now / 1_000_000,
+            entry.index(),
+            entry.term()
         );
     }
 

@@ -190,6 +190,10 @@ impl World {
         let Some(run) = self.members[member].run.as_mut() else { return };
         match run.defragment_step() {
             Ok(true) => self.after(2_000_000, Event::Defragment { member, boot }),
+            // Some never rest.
+            Ok(false) if self.settings.is_moving && !self.is_healed => {
+                self.after(self.tick_ns() / 8, Event::Defragment { member, boot });
+            }
             Ok(false) => {}
             Err(Died(text)) => return self.died(member, &text),
         }
@@ -257,6 +261,10 @@ impl World {
         };
         self.by_id.insert(id, member);
         self.trace.note(self.now, member, "start", id & 0xffff, applied);
+        if self.settings.is_moving {
+            let boot = self.members[member].boot;
+            self.after(self.tick_ns(), Event::Defragment { member, boot });
+        }
         self.wake(member, self.now + 1_000);
     }
 

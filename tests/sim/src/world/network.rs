@@ -69,13 +69,14 @@ impl World {
         }
         // Streams lose and reorder between connections, but do not carry a proposal twice.
         if kind != MessageType::MsgProp && self.network.per_mille(self.settings.duplicates) {
-            self.deliver(to, message.clone());
+            let late = self.network.pick(&[1, 20, 100]);
+            self.deliver(to, message.clone(), late);
         }
-        self.deliver(to, message);
+        self.deliver(to, message, 1);
     }
 
-    fn deliver(&mut self, to: usize, message: raftpb::Message) {
-        let delay = self.network.delay(self.settings.network_us * 1_000);
+    fn deliver(&mut self, to: usize, message: raftpb::Message, late: u64) {
+        let delay = self.network.delay(self.settings.network_us * 1_000 * late);
         let input = Input::Raft(RaftInput::Message(message));
         self.after(delay, Event::Arrive { member: to, input });
     }

@@ -141,6 +141,7 @@ impl World {
                 self.check_range(op, &request, must_see, applied, &response);
             }
             (Request::Renew(lease), Answer::Told(Told::Renewed(ttl))) if ttl > 0 => {
+                self.trace.note(sent, crate::trace::NOBODY, "renewed at", lease.cast_unsigned(), self.now / 1_000_000);
                 self.history.renewed(lease, sent, ttl, slack);
                 self.clients.lease_renewed(lease);
             }
