@@ -5,10 +5,11 @@
 //! What it must not know: sockets, clocks (times are arguments, or rustls' own), flags.
 //!
 //! Reading order: `provider.rs` and `p521.rs` (cryptography), `files.rs` (PEM files), `leaf.rs` (what a certificate
-//! says), `crl.rs`, `verify.rs` (who is trusted), `suites.rs` (cipher suites and versions), `own.rs` (self-signed
+//! says), `crl.rs`, `verify.rs` (who is trusted) and its `direct.rs`, `suites.rs` (cipher suites and versions), `own.rs` (self-signed
 //! certificates), `text.rs` (errors in Go's words).
 
 pub mod crl;
+mod direct;
 pub mod files;
 pub mod leaf;
 pub mod own;

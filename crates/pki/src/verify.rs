@@ -2,10 +2,14 @@
 //!
 //! - A certificate that is itself in the trusted bundle is trusted, even if it is a CA's: `openssl req -x509` makes
 //!   such certificates, and many a test cluster has nothing else.
+//! - One that a trusted authority has signed itself may be of version 1, or a CA's.
 //! - An empty bundle trusts nobody; rustls would refuse to build a verifier.
+//!
+//! And one thing the other way: an authority whose own time is over is trusted no more, as in Go.
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,7 +18,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use x509_parser::parse_x509_certificate;
 
+use crate::direct::{self, Use};
 use crate::leaf::{self, Leaf};
 
 /// Trusted certificates.
@@ -22,6 +28,8 @@ use crate::leaf::{self, Leaf};
 pub struct Trust {
     bundle: Arc<Vec<CertificateDer<'static>>>,
     roots: Arc<RootCertStore>,
+    /// Subject of each certificate of the bundle, and from when to when it is valid.
+    times: Arc<Vec<(Vec<u8>, i64, i64)>>,
 }
 
 impl Trust {
@@ -29,13 +37,66 @@ impl Trust {
     pub fn new(bundle: Vec<CertificateDer<'static>>) -> Trust {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(bundle.iter().cloned());
-        Trust { bundle: Arc::new(bundle), roots: Arc::new(roots) }
+        let read = bundle.iter().filter_map(|der| parse_x509_certificate(der).ok());
+        let times = read.map(|(_, certificate)| {
+            let validity = certificate.validity();
+            let subject = certificate.subject().as_raw().to_vec();
+            (subject, validity.not_before.timestamp(), validity.not_after.timestamp())
+        });
+        Trust { times: Arc::new(times.collect()), bundle: Arc::new(bundle), roots: Arc::new(roots) }
     }
 
     /// Whether this very certificate is trusted, and valid now.
     fn has(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         self.bundle.iter().any(|trusted| trusted.as_ref() == certificate.as_ref())
             && leaf::is_in_time(certificate, now.as_secs())
+    }
+
+    /// Whether the authority that a good chain leads to is itself within its time, at which webpki does not look.
+    fn check_time<'a>(
+        &self,
+        chain: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+        now: UnixTime,
+    ) -> Result<(), CertificateError> {
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let mut expired = None;
+        for der in chain {
+            let Ok((_, certificate)) = parse_x509_certificate(der) else { continue };
+            for (_, from, to) in self.times.iter().filter(|(subject, ..)| subject == certificate.issuer().as_raw()) {
+                if (*from..=*to).contains(&seconds) {
+                    return Ok(());
+                }
+                expired = Some(*to);
+            }
+        }
+        let Some(not_after) = expired else { return Ok(()) };
+        let not_after = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(not_after).unwrap_or(0)));
+        Err(CertificateError::ExpiredContext { time: now, not_after })
+    }
+}
+
+/// Whether webpki refuses a certificate for what it is, not for who has signed it.
+fn is_unusual(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadEncoding))
+}
+
+/// A signature of the handshake, by whatever kind of certificate.
+fn signature(
+    result: Result<HandshakeSignatureValid, Error>,
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    provider: &CryptoProvider,
+) -> Result<HandshakeSignatureValid, Error> {
+    let algorithms = &provider.signature_verification_algorithms;
+    match result {
+        Err(error) if is_unusual(&error) => {
+            match direct::has_signed(cert, signed.scheme, message, signed.signature(), algorithms) {
+                true => Ok(HandshakeSignatureValid::assertion()),
+                false => Err(error),
+            }
+        }
+        result => result,
     }
 }
 
@@ -94,7 +155,15 @@ impl ClientVerifier {
             return Ok(());
         }
         let Some(inner) = &self.inner else { return Err(CertificateError::UnknownIssuer.into()) };
-        inner.verify_client_cert(end_entity, intermediates, now).map(drop)
+        match inner.verify_client_cert(end_entity, intermediates, now) {
+            Ok(_) => {}
+            Err(error) if is_unusual(&error) => {
+                let algorithms = &self.provider.signature_verification_algorithms;
+                direct::check(end_entity, &self.trust.bundle, Use::Client, now, algorithms)?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(self.trust.check_time(std::iter::once(end_entity).chain(intermediates), now)?)
     }
 }
 
@@ -124,7 +193,8 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        let result = verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
+        signature(result, message, cert, signed, &self.provider)
     }
 
     fn verify_tls13_signature(
@@ -133,7 +203,8 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        let result = verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
+        signature(result, message, cert, signed, &self.provider)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -163,6 +234,14 @@ impl ServerVerifier {
     }
 }
 
+/// Whether a certificate names a server, with webpki's error.
+fn check_name(leaf: &Leaf, server_name: &ServerName<'_>) -> Result<(), CertificateError> {
+    let names = leaf.dns_names.iter().map(|name| format!("DnsName(\"{name}\")"));
+    let presented = names.chain(leaf.addresses.iter().map(|address| format!("IpAddress({address})"))).collect();
+    leaf.check_host(&server_name.to_str())
+        .map_err(|_| CertificateError::NotValidForNameContext { expected: server_name.to_owned(), presented })
+}
+
 impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
@@ -175,15 +254,19 @@ impl ServerCertVerifier for ServerVerifier {
         let Some((trust, inner)) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
         let leaf = Leaf::parse(end_entity).ok_or(CertificateError::BadEncoding)?;
         if trust.has(end_entity, now) {
-            let names = leaf.dns_names.iter().map(|name| format!("DnsName(\"{name}\")"));
-            let presented = names.chain(leaf.addresses.iter().map(|address| format!("IpAddress({address})"))).collect();
-            leaf.check_host(&server_name.to_str()).map_err(|_| CertificateError::NotValidForNameContext {
-                expected: server_name.to_owned(),
-                presented,
-            })?;
+            check_name(&leaf, server_name)?;
         } else {
             let inner = inner.as_ref().ok_or(CertificateError::UnknownIssuer)?;
-            inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+            match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+                Ok(_) => {}
+                Err(error) if is_unusual(&error) => {
+                    let algorithms = &self.provider.signature_verification_algorithms;
+                    direct::check(end_entity, &trust.bundle, Use::Server, now, algorithms)?;
+                    check_name(&leaf, server_name)?;
+                }
+                Err(error) => return Err(error),
+            }
+            trust.check_time(std::iter::once(end_entity).chain(intermediates), now)?;
         }
         match self.allowed.admits(&leaf) {
             true => Ok(ServerCertVerified::assertion()),
@@ -197,7 +280,8 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        let result = verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
+        signature(result, message, cert, signed, &self.provider)
     }
 
     fn verify_tls13_signature(
@@ -206,7 +290,8 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        let result = verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
+        signature(result, message, cert, signed, &self.provider)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
