@@ -121,6 +121,7 @@ pub fn txn(
         source: Shared::Copied,
         keys_only_lease: published.keys_only_lease,
         ranges: Cell::new(0),
+        pulse: &mut || (),
     };
     let mut responses = Vec::new();
     let done = run.run(request, &published.leases, Some(&mut responses)).map_err(status)?;

@@ -3,6 +3,7 @@
 //! All checks come before the first change; there is no way back. What can fail once a change was made is only
 //! reading the file, and then the process cannot go on anyway.
 
+use crate::mutant::Mutant;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventBatch};
 use crate::key_index::{KeyState, RangeEnd};
@@ -12,6 +13,9 @@ use crate::{Counts, Revision, Store};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::sync::Arc;
+
+/// Keys between two pulses of a long deletion: a few milliseconds.
+const PULSE_KEYS: usize = 4_096;
 
 /// See the head of this file. Must be ended.
 #[must_use = "a transaction that is not ended stops the store"]
@@ -63,6 +67,9 @@ impl<'a> WriteTxn<'a> {
 
     /// The store's compact revision.
     pub fn compact_revision(&self) -> i64 {
+        if Mutant::TxnSeesProgress.is_on() {
+            return self.store.finished_compaction();
+        }
         self.store.compact_revision
     }
 
@@ -154,6 +161,17 @@ impl<'a> WriteTxn<'a> {
 
     /// Deletes the keys of an interval.
     pub fn delete_range(&mut self, key: &[u8], end: &RangeEnd, want_previous: bool) -> Result<Deleted> {
+        self.delete_range_with(key, end, want_previous, &mut || ())
+    }
+
+    /// The same; `pulse` is called every few thousand keys, for those who have others to look after.
+    pub fn delete_range_with(
+        &mut self,
+        key: &[u8],
+        end: &RangeEnd,
+        want_previous: bool,
+        pulse: &mut dyn FnMut(),
+    ) -> Result<Deleted> {
         self.counts.deletes += 1;
         if want_previous {
             self.count_range();
@@ -162,19 +180,28 @@ impl<'a> WriteTxn<'a> {
         let arena = &mut self.store.arena;
         let at = self.store.revision + i64::from(!self.events.is_empty());
         self.store.index.range(key, end, at, &mut |key, state| {
+            if found.len() % PULSE_KEYS == PULSE_KEYS - 1 {
+                pulse();
+            }
             found.push((arena.copy(key), state.modified));
             true
         });
         let mut previous = Vec::new();
         if want_previous {
             previous.reserve_exact(found.len());
-            for (_, modified) in &found {
-                previous.push(self.store.record(*modified)?);
+            for part in found.chunks(PULSE_KEYS) {
+                pulse();
+                for (_, modified) in part {
+                    previous.push(self.store.record(*modified)?);
+                }
             }
         }
         let mut keys = Vec::with_capacity(found.len());
         self.events.reserve(found.len());
         for (key, _) in found {
+            if keys.len() % PULSE_KEYS == PULSE_KEYS - 1 {
+                pulse();
+            }
             self.delete(&key);
             keys.push(key);
         }

@@ -13,6 +13,7 @@
 //! the edge checks before it proposes).
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use api::error::ErrorCode;
@@ -241,6 +242,29 @@ fn decode<M: prost::Message + prost::Name + Default>(at: Context<'_>) -> Result<
     wire::decode(at.source().bytes(at.body())).map_err(|error| at.malformed(error))
 }
 
+/// Keys of a lease that are deleted between two pulses.
+const PULSE_KEYS: usize = 1_024;
+
+/// What applying an entry may reach beside the state: what it leaves behind, and the caller's pulse.
+pub(crate) struct Turn<'a> {
+    out: &'a mut Outcome,
+    pulse: &'a mut dyn FnMut(),
+}
+
+impl Deref for Turn<'_> {
+    type Target = Outcome;
+
+    fn deref(&self) -> &Outcome {
+        self.out
+    }
+}
+
+impl DerefMut for Turn<'_> {
+    fn deref_mut(&mut self) -> &mut Outcome {
+        self.out
+    }
+}
+
 /// The lane: owner of all replicated state.
 #[derive(Debug)]
 pub struct Applier {
@@ -302,20 +326,25 @@ impl Applier {
     /// The time is an argument like everywhere in the core; nothing replicated may follow from it, so nobody reads
     /// it here.
     pub fn apply(&mut self, now: Now, work: Committed, out: &mut Outcome) -> Result<(), Error> {
-        self.apply_watched(now, work, out, &mut |_| ())
+        self.apply_watched(now, work, out, &mut |_| (), &mut || ())
     }
 
-    /// The same, and `watch` is told of every request right after it was applied.
+    /// The same, and `watch` is told of every request right after it was applied. `pulse` is called before every entry
+    /// and, every few milliseconds, in the midst of one that takes long, so that the caller can do what cannot wait for
+    /// the end of it; what it sees of the state is that before the entry.
     pub fn apply_watched(
         &mut self,
         _now: Now,
         work: Committed,
         out: &mut Outcome,
         watch: &mut dyn FnMut(Applied<'_>),
+        pulse: &mut dyn FnMut(),
     ) -> Result<(), Error> {
         assert!(work.snapshot.is_none(), "a snapshot replaces the apply lane, it is not applied by it");
+        let mut turn = Turn { out, pulse };
         for entry in work.entries {
-            self.apply_entry(entry, out, watch)?;
+            (turn.pulse)();
+            self.apply_entry(entry, &mut turn, watch)?;
         }
         out.index = self.applied;
         Ok(())
@@ -324,7 +353,7 @@ impl Applier {
     fn apply_entry(
         &mut self,
         entry: raftpb::Entry,
-        out: &mut Outcome,
+        out: &mut Turn<'_>,
         watch: &mut dyn FnMut(Applied<'_>),
     ) -> Result<(), Error> {
         let (index, term) = (entry.index(), entry.term());
@@ -356,7 +385,7 @@ impl Applier {
         &mut self,
         index: u64,
         data: &Bytes,
-        out: &mut Outcome,
+        out: &mut Turn<'_>,
         watch: &mut dyn FnMut(Applied<'_>),
     ) -> Result<(), Error> {
         let envelope = Envelope::parse(data)
@@ -386,7 +415,7 @@ impl Applier {
         request >> 48 == self.cluster.local_id() & 0xffff
     }
 
-    fn dispatch(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<Reply, Failure> {
+    fn dispatch(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<Reply, Failure> {
         match at.envelope.field {
             field::PUT => self.put(at, out),
             field::TXN => self.txn(at, out),

@@ -121,7 +121,7 @@ pub(crate) fn query(source: Shared<'_>, range: &Range<'_>, keys_only_lease: bool
 }
 
 /// One transaction on its way: what all steps need to know.
-pub(crate) struct Run<'r, 's> {
+pub(crate) struct Run<'r, 's, 'p> {
     pub(crate) reader: Reader<'r, 's>,
     /// Where the request's slices come from.
     pub(crate) source: Shared<'r>,
@@ -129,6 +129,8 @@ pub(crate) struct Run<'r, 's> {
     pub(crate) keys_only_lease: bool,
     /// Ranges so far, those of comparisons included.
     pub(crate) ranges: Cell<u64>,
+    /// To be called now and then in what takes long.
+    pub(crate) pulse: &'p mut dyn FnMut(),
 }
 
 /// How a transaction ended.
@@ -139,7 +141,7 @@ pub(crate) struct Outcome {
     pub(crate) revision: i64,
 }
 
-impl Run<'_, '_> {
+impl Run<'_, '_, '_> {
     /// Evaluates, checks and executes. The answers of the operations are appended to `out`, if somebody wants them.
     pub(crate) fn run(
         &mut self,
@@ -263,6 +265,7 @@ impl Run<'_, '_> {
     ) -> Result<(), Failure> {
         let succeeded = *path.next().expect("a decision for every transaction on the way");
         for op in txn.branch(succeeded) {
+            (self.pulse)();
             match out.as_deref_mut() {
                 None => self.execute_op(op, path, None)?,
                 Some(out) => nest(out, 0x1a, |out| self.execute_op(op, path, Some(out)))?,
@@ -336,7 +339,7 @@ impl Run<'_, '_> {
             panic!("a deletion in a transaction that was found to be read-only");
         };
         let end = RangeEnd::from_wire(self.source.bytes(delete.end));
-        let done = txn.delete_range(delete.key, &end, wanted && delete.prev_kv)?;
+        let done = txn.delete_range_with(delete.key, &end, wanted && delete.prev_kv, self.pulse)?;
         Ok((done.count() as i64, done.previous))
     }
 }

@@ -4,8 +4,7 @@
 use api::etcdserverpb as pb;
 use serde::Deserialize;
 
-use super::{Applier, Context, Error, Failure};
-use crate::effect::Outcome;
+use super::{Applier, Context, Error, Failure, Turn};
 use crate::membership::v2_member_of_attributes_path;
 
 /// Where 3.4 and 3.5 keep the cluster version.
@@ -21,7 +20,7 @@ struct Attributes {
 }
 
 impl Applier {
-    pub(super) fn v2_request(&mut self, at: Context<'_>, out: &mut Outcome) -> Result<(), Failure> {
+    pub(super) fn v2_request(&mut self, at: Context<'_>, out: &mut Turn<'_>) -> Result<(), Failure> {
         let request: pb::Request = super::decode(at)?;
         if request.method() != "PUT" {
             return Ok(());
