@@ -317,6 +317,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bodies_are_taken_up_to_a_limit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let take = |len: usize, max| runtime.block_on(whole(Body::from(vec![b'x'; len]), max));
+        assert_eq!(take(100, 100).map(|body| body.len()), Some(100));
+        assert_eq!(take(101, 100), None);
+        assert_eq!(take(0, 0), Some(Vec::new()));
+    }
+
+    #[test]
     fn the_revision_asked_for_is_a_number_or_left_out() {
         assert_eq!(asked_revision(b"{\"revision\":7}"), Some(7));
         assert_eq!(asked_revision(b"{}"), Some(0));

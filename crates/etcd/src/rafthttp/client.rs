@@ -107,6 +107,43 @@ impl Dialer {
     }
 }
 
+/// A connection that is kept from one request to the next.
+#[derive(Default)]
+pub(crate) struct Kept(Option<(Address, SendRequest<Body>)>);
+
+impl Kept {
+    /// One request to a URL, on the connection of the request before if that still stands; the whole answer, with a
+    /// body of up to `max` bytes. `timeout` bounds the time until the head, and then until the end.
+    pub(crate) async fn request(
+        &mut self,
+        dialer: &Dialer,
+        url: &Address,
+        make: impl Fn() -> Request<Body>,
+        (max, timeout): (usize, Duration),
+    ) -> Result<Response<Bytes>, String> {
+        let again = self.0.take().filter(|(to, sender)| to == url && !sender.is_closed());
+        let mut answered = None;
+        if let Some((_, mut sender)) = again
+            && sender.ready().await.is_ok()
+        {
+            // A peer closes connections that were idle for long, perhaps just now: then a new one is tried.
+            answered = answer(sender.send_request(make()), timeout).await.ok().map(|response| (sender, response));
+        }
+        let (sender, response) = match answered {
+            Some(answered) => answered,
+            None => {
+                let mut sender = dialer.open(url).await?;
+                let response = answer(sender.send_request(make()), timeout).await?;
+                (sender, response)
+            }
+        };
+        let (head, body) = response.into_parts();
+        let body = whole(body, max, timeout).await?;
+        self.0 = Some((url.clone(), sender));
+        Ok(Response::from_parts(head, body))
+    }
+}
+
 /// Waits for the head of an answer.
 pub(crate) async fn answer(
     reply: impl Future<Output = hyper::Result<Response<Incoming>>>,

@@ -70,14 +70,15 @@ struct Queue {
 }
 
 impl Queue {
-    /// Takes a message unless there is no room. One alone always fits.
-    fn push(&mut self, message: Message, most: usize) -> Result<(), Message> {
+    /// Takes a message, or gives it back when there is no room. One alone always fits.
+    #[must_use]
+    fn push(&mut self, message: Message, most: usize) -> Option<Message> {
         if self.messages.len() >= most || self.bytes >= STREAM_QUEUE_BYTES {
-            return Err(message);
+            return Some(message);
         }
         self.bytes += weight(&message);
         self.messages.push_back(message);
-        Ok(())
+        None
     }
 
     fn pop(&mut self) -> Option<Message> {
@@ -164,28 +165,27 @@ impl Peer {
     }
 
     /// Puts a message on its way; gives it back when there is no room, with the name of the way.
-    pub(crate) fn send(&self, message: Message) -> Result<(), (Message, &'static str)> {
-        if !self.is_remote {
-            let append = message.r#type.unwrap_or(0) == MessageType::MsgApp as i32;
-            let kinds = if append { &Kind::BOTH[..] } else { &Kind::BOTH[1..] };
-            for kind in kinds {
-                let mut way = self.way(*kind).lock();
-                if way.carrier == 0 {
-                    continue;
-                }
-                let name = if *kind == Kind::Append { "streamMsgAppV2" } else { "streamMsg" };
-                way.queue.push(message, STREAM_QUEUE).map_err(|message| (message, name))?;
-                let waker = way.waker.take();
-                drop(way);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-                return Ok(());
+    #[must_use]
+    pub(crate) fn send(&self, message: Message) -> Option<(Message, &'static str)> {
+        let append = message.r#type.unwrap_or(0) == MessageType::MsgApp as i32;
+        let kinds = if append { &Kind::BOTH[..] } else { &Kind::BOTH[1..] };
+        for kind in kinds.iter().filter(|_| !self.is_remote) {
+            let mut way = self.way(*kind).lock();
+            if way.carrier == 0 {
+                continue;
             }
+            let name = if *kind == Kind::Append { "streamMsgAppV2" } else { "streamMsg" };
+            let refused = way.queue.push(message, STREAM_QUEUE);
+            let waker = way.waker.take();
+            drop(way);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            return refused.map(|message| (message, name));
         }
-        self.pipeline.lock().push(message, PIPELINE_QUEUE).map_err(|message| (message, "pipeline"))?;
+        let refused = self.pipeline.lock().push(message, PIPELINE_QUEUE);
         self.pipeline_ready.notify_one();
-        Ok(())
+        refused.map(|message| (message, "pipeline"))
     }
 
     /// The next message for a request of its own.
@@ -339,13 +339,13 @@ mod tests {
     fn appends_prefer_their_stream_and_fall_back() {
         let peer = peer();
         let count = |kind: Kind| peer.way(kind).lock().queue.messages.len();
-        peer.send(message(MessageType::MsgApp, 1)).unwrap();
+        assert!(peer.send(message(MessageType::MsgApp, 1)).is_none());
         assert!(peer.next_post().is_some(), "no stream stands");
         peer.attach(Kind::Message, 1);
-        peer.send(message(MessageType::MsgApp, 1)).unwrap();
+        assert!(peer.send(message(MessageType::MsgApp, 1)).is_none());
         peer.attach(Kind::Append, 2);
-        peer.send(message(MessageType::MsgApp, 1)).unwrap();
-        peer.send(message(MessageType::MsgHeartbeat, 1)).unwrap();
+        assert!(peer.send(message(MessageType::MsgApp, 1)).is_none());
+        assert!(peer.send(message(MessageType::MsgHeartbeat, 1)).is_none());
         assert_eq!((count(Kind::Append), count(Kind::Message)), (1, 2));
         assert!(peer.attach(Kind::Append, 3), "a newer connection replaces the older");
         let mut taken = Vec::new();
@@ -361,14 +361,14 @@ mod tests {
         let peer = peer();
         peer.attach(Kind::Append, 1);
         let big = message(MessageType::MsgApp, 1 << 20);
-        let taken = (0..1000).take_while(|_| peer.send(big.clone()).is_ok()).count();
+        let taken = (0..1000).take_while(|_| peer.send(big.clone()).is_none()).count();
         assert!((60..=64).contains(&taken), "{taken} messages of a megabyte");
         peer.attach(Kind::Message, 1);
         let small = message(MessageType::MsgHeartbeat, 1);
-        let taken = (0..10_000).take_while(|_| peer.send(small.clone()).is_ok()).count();
+        let taken = (0..10_000).take_while(|_| peer.send(small.clone()).is_none()).count();
         assert_eq!(taken, STREAM_QUEUE);
         assert_eq!(peer.detach(Kind::Message, 1), Some(STREAM_QUEUE));
-        let taken = (0..10_000).take_while(|_| peer.send(small.clone()).is_ok()).count();
+        let taken = (0..10_000).take_while(|_| peer.send(small.clone()).is_none()).count();
         assert_eq!(taken, PIPELINE_QUEUE);
     }
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use api::raftpb::Message;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use hyper::client::conn::http1::SendRequest;
 use prost::Message as _;
 
-use super::client::{self, field};
+use super::client::{self, Kept, field};
 use super::peer::Peer;
 use super::transport::Inner;
 use crate::config::value::Address;
@@ -23,7 +22,7 @@ const ANSWER_MAX: usize = 64 << 10;
 
 /// Takes messages that no stream carries and posts them, one after the other, until the peer is stopped.
 pub(crate) async fn work(inner: Arc<Inner>, peer: Arc<Peer>) {
-    let mut kept: Option<(Address, SendRequest<Body>)> = None;
+    let mut kept = Kept::default();
     loop {
         let Some(message) = peer.next_post() else {
             tokio::select! {
@@ -42,7 +41,6 @@ pub(crate) async fn work(inner: Arc<Inner>, peer: Arc<Peer>) {
                 peer.counts.sent_bytes.add(bytes);
             }
             Err(why) => {
-                kept = None;
                 peer.deactivate(&inner, "pipeline", "write", &why);
                 inner.unreachable(peer.id);
                 peer.counts.sent_failures.add(1);
@@ -51,51 +49,18 @@ pub(crate) async fn work(inner: Arc<Inner>, peer: Arc<Peer>) {
     }
 }
 
-async fn post(
-    inner: &Arc<Inner>,
-    peer: &Peer,
-    message: &Message,
-    kept: &mut Option<(Address, SendRequest<Body>)>,
-) -> Result<(), String> {
+async fn post(inner: &Arc<Inner>, peer: &Peer, message: &Message, kept: &mut Kept) -> Result<(), String> {
     let url = peer.urls.lock().pick().ok_or("the peer has no address")?;
-    let posted = post_to(inner, peer, message, &url, kept).await;
+    let body = bytes::Bytes::from(message.encode_to_vec());
+    let make = || request(inner, &url, body.clone());
+    let answered = kept.request(&inner.dialer, &url, make, (ANSWER_MAX, ANSWER_TIMEOUT)).await;
+    let posted = answered.and_then(|answer| {
+        check(inner, peer, answer.status(), field(answer.headers(), "x-etcd-cluster-id"), answer.body())
+    });
     if posted.is_err() {
         peer.urls.lock().unreachable(&url);
     }
     posted
-}
-
-async fn post_to(
-    inner: &Arc<Inner>,
-    peer: &Peer,
-    message: &Message,
-    url: &Address,
-    kept: &mut Option<(Address, SendRequest<Body>)>,
-) -> Result<(), String> {
-    let body = bytes::Bytes::from(message.encode_to_vec());
-    let again = kept.take().filter(|(to, sender)| to == url && !sender.is_closed());
-    let mut response = None;
-    if let Some((_, mut sender)) = again
-        && sender.ready().await.is_ok()
-    {
-        // The peer closes connections that were idle for long: then this one says so before the request was read.
-        if let Ok(answer) = client::answer(sender.send_request(request(inner, url, body.clone())), ANSWER_TIMEOUT).await {
-            response = Some((sender, answer));
-        }
-    }
-    let (sender, response) = match response {
-        Some(answered) => answered,
-        None => {
-            let mut sender = inner.dialer.open(url).await?;
-            let answer = client::answer(sender.send_request(request(inner, url, body)), ANSWER_TIMEOUT).await?;
-            (sender, answer)
-        }
-    };
-    let (head, body) = response.into_parts();
-    let text = client::whole(body, ANSWER_MAX, ANSWER_TIMEOUT).await?;
-    check(inner, peer, head.status, field(&head.headers, "x-etcd-cluster-id"), &text)?;
-    *kept = Some((url.clone(), sender));
-    Ok(())
 }
 
 fn request(inner: &Inner, url: &Address, body: bytes::Bytes) -> axum::http::Request<Body> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::body::Body;
 use axum::http::Method;
 
-use super::client;
+use super::client::{self, Kept};
 use super::peer::Peer;
 use super::transport::Inner;
 use crate::config::value::format_duration;
@@ -60,6 +60,7 @@ pub(super) async fn run(inner: Arc<Inner>, peer: Arc<Peer>, round_tripper: &'sta
         Found { healthy: false, error: String::new(), round_trip: Duration::ZERO, drift: Duration::ZERO };
     let mut next = tokio::time::Instant::now() + EACH;
     let mut look = tokio::time::Instant::now() + LOOK_EACH;
+    let mut kept = Kept::default();
     loop {
         tokio::select! {
             () = peer.stopped() => return,
@@ -74,7 +75,7 @@ pub(super) async fn run(inner: Arc<Inner>, peer: Arc<Peer>, round_tripper: &'sta
         next = tokio::time::Instant::now() + EACH;
         tokio::select! {
             () = peer.stopped() => return,
-            probed = probe(&inner, &peer) => found.record(probed),
+            probed = probe(&inner, &peer, &mut kept) => found.record(probed),
         }
     }
 }
@@ -95,14 +96,13 @@ fn say(inner: &Inner, peer: &Peer, round_tripper: &str, found: &Found) {
 }
 
 /// One probe: the time until the answer, and how far the clock it shows is from ours.
-async fn probe(inner: &Inner, peer: &Peer) -> Result<(Duration, Duration), String> {
+async fn probe(inner: &Inner, peer: &Peer, kept: &mut Kept) -> Result<(Duration, Duration), String> {
     let url = peer.urls.lock().pick().ok_or("the peer has no address")?;
-    let request = client::request(Method::GET, &url, "/raft/probing", Body::empty());
+    let make = || client::request(Method::GET, &url, "/raft/probing", Body::empty());
     let start = Instant::now();
-    let response = inner.dialer.request(&url, request, TIMEOUT).await?;
-    let body = client::whole(response.into_body(), ANSWER_MAX, TIMEOUT).await?;
+    let answer = kept.request(&inner.dialer, &url, make, (ANSWER_MAX, TIMEOUT)).await?;
     let took = start.elapsed();
-    let shown: serde_json::Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let shown: serde_json::Value = serde_json::from_slice(answer.body()).map_err(|error| error.to_string())?;
     let theirs = shown.get("Now").and_then(serde_json::Value::as_str).ok_or("the answer shows no time")?;
     let format = &time::format_description::well_known::Rfc3339;
     let theirs = time::OffsetDateTime::parse(theirs, format).map_err(|error| error.to_string())?;

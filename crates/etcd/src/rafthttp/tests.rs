@@ -222,7 +222,8 @@ fn a_peer_that_is_not_there_is_reported_and_costs_nothing() {
     }
     assert!(one.inputs(2).iter().all(|input| matches!(input, MemberInput::Unreachable(2))));
     assert!(one.transport.active_since(2).is_none());
-    assert!(one.counts.of(2).sent_failures.get() > 900, "64 wait, 4 are under way");
+    // 64 wait, 4 are under way.
+    wait("what does not fit is dropped", || one.counts.of(2).sent_failures.get() > 900);
     one.transport.update_peer(2, vec![gone.url.clone()]);
     gone.knows(&one);
     wait("another address is tried", || one.transport.active_since(2).is_some());

@@ -356,7 +356,7 @@ impl Inner {
     fn route(&self, message: Message, dropped: &mut BTreeSet<u64>) {
         let to = message.to();
         let Some(peer) = self.known(to) else { return };
-        if let Err((message, way)) = peer.send(message) {
+        if let Some((message, way)) = peer.send(message) {
             peer.counts.sent_failures.add(1);
             dropped.insert(to);
             self.logger.warn(
