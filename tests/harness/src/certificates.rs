@@ -52,14 +52,26 @@ pub const CLIENT: Owner<'static> =
     Owner { name: "root", hosts: &[], server: false, client: true, expired: false, serial: 0x1002 };
 
 impl Authority {
-    /// A new authority; its certificate is `NAME.pem` in `dir`.
+    /// A new authority; its certificate is `NAME.pem` in `dir`, its key `NAME.key`.
     pub fn new(dir: &Path, name: &str) -> Authority {
+        Authority::until(dir, name, YEAR)
+    }
+
+    /// One whose time is over.
+    pub fn expired(dir: &Path, name: &str) -> Authority {
+        Authority::until(dir, name, -YEAR)
+    }
+
+    fn until(dir: &Path, name: &str, from_now: time::Duration) -> Authority {
         let mut params = CertificateParams::default();
+        let now = time::OffsetDateTime::from(SystemTime::now());
+        (params.not_before, params.not_after) = (now - YEAR * 2, now + from_now);
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.self_signed(&key).expect("it can be signed");
+        std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).expect("scratch is writable");
         let authority = Authority { dir: dir.to_path_buf(), name: name.into(), issuer: Issuer::new(params, key) };
         std::fs::write(authority.cert(), certificate.pem()).expect("scratch is writable");
         authority
