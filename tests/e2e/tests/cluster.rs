@@ -139,6 +139,15 @@ fn leadership_moves_where_it_is_sent() {
     let moved = cluster.ctl(&["move-leader", &id]).ok();
     assert!(moved.contains("Leadership transferred from"), "{moved}");
     assert_eq!(cluster.leader(), target);
+    // CM-061: the server sets no limit of its own, so the client's time runs out.
+    let asleep = (target + 1) % 3;
+    let id = format!("{:x}", cluster.id(asleep));
+    cluster.member(asleep).signal(STOP);
+    let late = cluster.ctl_on(target, &["move-leader", &id, "--command-timeout=3s"]);
+    cluster.member(asleep).signal(CONTINUE);
+    assert!(late.code != 0 && late.stderr.contains("deadline exceeded"), "{late:?}");
+    cluster.retry(&["put", "/after", "x"]);
+    cluster.agree();
 }
 
 #[test]

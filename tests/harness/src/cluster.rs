@@ -33,6 +33,7 @@ impl Cluster {
     /// The members of a cluster with their directories and ports, none of them running. [`Cluster::member_mut`] and
     /// [`Member::set_flags`] may change what they are started with.
     pub fn place(releases: &[&Binaries], dir: &Path, flags: &[&str]) -> Cluster {
+        std::fs::create_dir_all(dir).expect("scratch is writable");
         let mut cluster = Cluster {
             members: Vec::new(),
             dir: dir.to_path_buf(),
@@ -260,6 +261,9 @@ impl Drop for Cluster {
             return;
         }
         for (i, member) in self.members.iter().enumerate() {
+            if !member.has_log() {
+                continue;
+            }
             let log = member.log();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("the end of the log of member {i} ({}):", member.binaries().label);

@@ -209,6 +209,11 @@ impl Member {
         }
     }
 
+    /// Whether it was ever started.
+    pub fn has_log(&self) -> bool {
+        self.log.exists()
+    }
+
     /// All lines it has logged, over all its starts.
     pub fn log(&self) -> String {
         let mut text = Vec::new();

@@ -288,7 +288,9 @@ impl Target {
 }
 
 /// Connects to a member that serves.
-async fn connect(url: &str) -> Channel {
+///
+/// Panics when it does not.
+pub async fn connect(url: &str) -> Channel {
     Endpoint::from_shared(url.to_string())
         .expect("the harness makes good URLs")
         .initial_stream_window_size(Some(4 << 20))
