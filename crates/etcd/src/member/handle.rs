@@ -27,7 +27,6 @@ use crate::rafthttp::Transport;
 use crate::v3rpc::Done;
 
 /// What may be said to the member thread.
-#[expect(clippy::large_enum_variant, reason = "messages of peers are what there are most of; inputs are moved once")]
 pub(crate) enum MemberInput {
     /// Requests for the log, one batch per turn of a network thread, and when it left.
     Propose(Vec<Proposal>, Instant),
