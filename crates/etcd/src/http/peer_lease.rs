@@ -97,6 +97,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
     };
     let answer = if is_internal { time_to_live(shared, &body).await } else { keep_alive(shared, &body).await };
     match answer {
+        // The two paths have different words for the same.
+        Err((_, why)) if is_internal && why == NOT_LEADING.1 => text(StatusCode::INTERNAL_SERVER_ERROR, why),
         Ok(bytes) => typed(StatusCode::OK, "application/protobuf", bytes),
         Err((status, why)) => text(status, why),
     }

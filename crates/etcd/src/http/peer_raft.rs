@@ -6,13 +6,12 @@ use api::raftpb;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use prost::Message;
 
 use super::peer::{refusal, whole, with_cluster};
 use super::{field, plain, set, text};
 use crate::logging::Value;
 use crate::member::handle::Shared;
-use crate::rafthttp::{Kind, snapshot};
+use crate::rafthttp::{Kind, parse, snapshot};
 
 /// Most bytes of a message of a member, and of a stranger's. A stream carries longer ones.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -56,7 +55,7 @@ pub(super) async fn message(shared: &Arc<Shared>, request: Request) -> Response 
 }
 
 fn take(shared: &Shared, body: &[u8]) -> Response {
-    let message = match raftpb::Message::decode(bytes::Bytes::copy_from_slice(body)) {
+    let message = match parse::<raftpb::Message>(bytes::Bytes::copy_from_slice(body)) {
         Ok(message) => message,
         Err(error) => {
             say(shared, "failed to unmarshal Raft message", &error.to_string());

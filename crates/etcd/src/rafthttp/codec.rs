@@ -175,7 +175,7 @@ impl Decoder {
                 }
                 State::Full => {
                     let Some(bytes) = piece(&mut self.buffer)? else { return Ok(None) };
-                    let message = Message::decode(bytes).map_err(|error| Malformed::NoMessage(error.to_string()))?;
+                    let message: Message = parse(bytes)?;
                     if let Some(append) = &mut self.append {
                         self.state = State::Between;
                         (append.term, append.index) = position(&message);
@@ -198,7 +198,7 @@ impl Decoder {
                     if *bytes > FRAME_MAX {
                         return Err(Malformed::TooLong(*bytes));
                     }
-                    entries.push(Entry::decode(piece).map_err(|error| Malformed::NoMessage(error.to_string()))?);
+                    entries.push(parse(piece)?);
                     *left -= 1;
                 }
             }
@@ -249,8 +249,15 @@ pub(crate) fn snapshot_head(buffer: &mut BytesMut, max: u64) -> Result<Option<Me
         return Ok(None);
     }
     let bytes = piece(buffer)?.expect("all of it is there");
-    let malformed = |_| Malformed::NoMessage("cannot parse invalid wire-format data".into());
-    Message::decode(bytes).map(Some).map_err(malformed)
+    parse(bytes).map(Some)
+}
+
+/// A message or an entry, as Go reads it: a field of another wire type than it should have counts as unknown. That is
+/// looked at only when the fast way fails.
+pub(crate) fn parse<M: prost::Message + prost::Name + Default>(bytes: Bytes) -> Result<M, Malformed> {
+    M::decode(bytes.clone())
+        .or_else(|_| api::wire::decode(bytes))
+        .map_err(|_| Malformed::NoMessage("cannot parse invalid wire-format data".into()))
 }
 
 #[cfg(test)]

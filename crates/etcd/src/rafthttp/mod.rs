@@ -27,6 +27,7 @@ use api::version::{MIN_CLUSTER, Minor, Version};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use client::Dialer;
+pub(crate) use codec::parse;
 pub(crate) use peer::Kind;
 pub(crate) use transport::{Local, Transport};
 

@@ -197,6 +197,23 @@ fn unknown_types_are_messages_all_the_same() {
 }
 
 #[test]
+fn p57_fields_that_nobody_knows_are_passed_over() {
+    let plain: &[u8] = &[8, 9, 0x10, 7, 0x18, 0xb4, 0x24, 0x20, 1];
+    let expected: Message = parse(Bytes::from_static(plain)).unwrap();
+    for more in [
+        &[0x70, 7][..], &[0x70, 0], &[0x78, 7], &[0x80, 1, 7], &[0x12, 0], &[0xfa, 1, 3, 1, 2, 3], &[0x25, 1, 2, 3, 4],
+    ] {
+        let bytes = [plain, more].concat();
+        assert_eq!(parse::<Message>(bytes.into()).as_ref(), Ok(&expected), "{more:x?}");
+    }
+    for more in [&[0x68, 7][..], &[0x62, 3, b'a', b'b', b'c'], &[0x4a, 0], &[0x3a, 8, 0x28, 1, 0x32, 4, b'c', b't', b'x', b't']] {
+        let message: Message = parse([plain, more].concat().into()).unwrap();
+        assert_eq!((message.to(), message.term()), (7, 1), "{more:x?}");
+    }
+    assert!(parse::<Message>(Bytes::from_static(&[8])).is_err());
+}
+
+#[test]
 fn p14_the_head_of_a_snapshot_is_checked_before_it_is_believed() {
     let bytes = read("3.5.1-snapshot-head");
     for torn in [0, 7, 8, 9, 9979] {
