@@ -134,14 +134,16 @@ fn expect(is_right: bool, what: impl FnOnce() -> String) -> Found {
 impl Walk {
     fn take(&mut self, segment: usize, record: &Record<'_>) -> Found {
         if self.segment != Some(segment) {
+            let index = self.report.segments[segment].name.index;
+            if self.segment.is_none() && index > 0 {
+                // The log before this segment is gone: its name says how far that went.
+                self.last = Some((index - 1, 0));
+                self.highest = index - 1;
+            }
             self.segment = Some(segment);
             self.records_in_segment = 0;
-            let index = self.report.segments[segment].name.index;
-            // The log before this segment may be gone: its name says how far that went.
-            self.highest = self.highest.max(index.saturating_sub(1));
-            let next = self.last.map(|(last, _)| last + 1);
-            expect(next.is_none_or(|next| index <= next), || {
-                format!("the segment's name begins at index {index}, the entry before it is {:?}", self.last)
+            expect(index <= self.highest + 1, || {
+                format!("the segment's name begins at index {index}, the log before it ends at {}", self.highest)
             })?;
         }
         self.records_in_segment += 1;
@@ -162,11 +164,12 @@ impl Walk {
                 let snapshot: walpb::Snapshot = decode(record)?;
                 let (index, term) = (snapshot.index.unwrap_or(0), snapshot.term.unwrap_or(0));
                 self.report.snapshots.push(snapshot);
-                if index > self.highest {
-                    // Received, not taken here: the log starts anew behind it.
+                if self.last.is_none_or(|(last, _)| index > last) {
+                    // Received, not taken here: the log starts anew behind it. Entries beyond it may have been there
+                    // that were overwritten since.
                     self.last = Some((index, term));
-                    self.highest = index;
                 }
+                self.highest = self.highest.max(index);
                 Ok(())
             }
         }

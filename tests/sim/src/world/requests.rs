@@ -258,10 +258,10 @@ impl World {
             LeaseTimes::None => self.check_no_lease(lease, must_see, sent),
             LeaseTimes::One { granted, left } => {
                 let known = self.model.leases.get(&lease).and_then(|lives| lives.last());
-                let is_right = known.is_some_and(|lease| {
-                    lease.ttl == *granted
-                        && (!is_settled || lease.revoked_at.is_none_or(|revoked| revoked > must_see))
-                });
+                let is_right = !is_settled
+                    || known.is_some_and(|lease| {
+                        lease.ttl == *granted && lease.revoked_at.is_none_or(|revoked| revoked > must_see)
+                    });
                 // A new leader gives up to an election timeout, and the rest of a second, on top.
                 let most = granted + (self.settings.election_ticks * self.settings.heartbeat_ms / 1000) as i64 + 1;
                 ensure!(
