@@ -1,5 +1,8 @@
 //! Clusters of our own members: any member serves, leaders die, members come and go.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::time::{Duration, Instant};
 
 use harness::{Binaries, Cluster, ours};

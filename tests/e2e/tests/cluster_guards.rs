@@ -1,5 +1,8 @@
 //! What a cluster guards itself against: data that differs, members that do not fit, versions that go down.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::path::Path;
 use std::time::Duration;
 

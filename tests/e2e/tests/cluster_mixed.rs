@@ -1,6 +1,9 @@
 //! Clusters of Go's members and ours: any mix serves, and members change sides one at a time on their directories,
 //! under load.
 
+// Tests of processes wait and watch the clock.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
