@@ -48,13 +48,13 @@ fn advertises_the_same(core: &etcdserver::Config) -> bool {
     !own.is_empty() && means_the_same(&own, &core.advertise_peer_urls)
 }
 
-/// URLs with their host names resolved.
+/// URLs with their host names resolved; `localhost` stands for itself, as in etcd.
 fn means_the_same(a: &[String], b: &[String]) -> bool {
     let resolved = |urls: &[String]| -> Option<Vec<String>> {
         let mut all = Vec::new();
         for url in urls {
             let url = value::parse_url(url).ok()?;
-            if url.is_unix() {
+            if url.is_unix() || url.hostname() == "localhost" {
                 all.push(url.to_string());
                 continue;
             }
@@ -150,5 +150,7 @@ mod tests {
         assert!(!means_the_same(&list(&["http://127.0.0.1:1"]), &list(&["http://127.0.0.1:2"])));
         assert!(!means_the_same(&list(&["http://127.0.0.1:1"]), &list(&["https://127.0.0.1:1"])));
         assert!(!means_the_same(&list(&["http://127.0.0.1:1"]), &list(&[])));
+        assert!(!means_the_same(&list(&["http://127.0.0.1:1"]), &list(&["http://localhost:1"])));
+        assert!(means_the_same(&list(&["http://localhost:1"]), &list(&["http://localhost:1"])));
     }
 }
