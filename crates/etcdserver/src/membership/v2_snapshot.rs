@@ -270,7 +270,10 @@ impl Renderer {
 
 #[cfg(test)]
 mod tests {
+    use api::raftpb::ConfChangeType;
+
     use super::*;
+    use crate::membership::ConfContext;
 
     fn sample() -> V2Membership {
         let id = 0x5267_fd4a_e6eb_ae02;
@@ -330,7 +333,7 @@ mod tests {
         let member = Member { id: 5, peer_urls: vec!["http://a:1".to_owned()], ..Member::default() };
         let change = |kind: ConfChangeType, context: &ConfContext| ConfChange {
             r#type: Some(kind as i32),
-            node_id: Some(5),
+            node_id: Some(context.member.id),
             context: Some(context.to_json()),
             id: None,
         };
