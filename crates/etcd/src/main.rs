@@ -6,8 +6,8 @@
 //! What it must not know: how a request changes state, page and record layouts.
 //!
 //! Reading order: `config` (what the user asked for), `logging`, `start.rs` (from configuration to a running member
-//! and back), `member` (threads and queues around the lanes), `net` (connections), `v3rpc` (one file per service),
-//! `http` (health, version, metrics).
+//! and back), `member` (threads and queues around the lanes), `net` (connections of clients), `rafthttp`
+//! (other members), `v3rpc` (one file per service), `http` (health, version, metrics, the peer port).
 
 // This crate faces the outside: it reads clocks and owns threads. The rules of the crates below do not bind it.
 #![allow(clippy::disallowed_methods, reason = "clocks and threads belong to the process")]

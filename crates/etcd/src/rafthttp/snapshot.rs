@@ -34,7 +34,7 @@ const PIECES: usize = 4;
 const HEAD_MAX: u64 = 64 << 20;
 /// Longest time that a sender or receiver may make no progress: its disk may be busy.
 const STALL: Duration = Duration::from_secs(60);
-/// Longest wait for the answer once everything is sent: the receiver syncs the file first.
+/// Longest wait for the answer, beside a second for each mebibyte that is sent before: the receiver syncs the file.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest wait for the body of the answer, as in etcd, and its most bytes.
 const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,6 +94,7 @@ pub(super) async fn send(inner: Arc<Inner>, peer: Arc<Peer>, message: Message, d
 async fn post(inner: &Arc<Inner>, peer: &Peer, message: &Message, database: bolt::View) -> Result<(), String> {
     let url = peer.urls.lock().pick().ok_or("the peer has no address")?;
     let (tell, pieces) = mpsc::channel(PIECES);
+    let timeout = ANSWER_TIMEOUT + Duration::from_secs(database.stream_len() >> 20);
     let mut head = BytesMut::new();
     codec::put_message(message, &mut head);
     let head = head.freeze();
@@ -103,7 +104,7 @@ async fn post(inner: &Arc<Inner>, peer: &Peer, message: &Message, database: bolt
     inner.identity.sign(request.headers_mut());
     request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     let answered = async {
-        let response = inner.dialer.patient(STALL).request(&url, request, ANSWER_TIMEOUT).await?;
+        let response = inner.dialer.patient(STALL).request(&url, request, timeout).await?;
         let (head, body) = response.into_parts();
         let text = client::whole(body, ANSWER_MAX, ANSWER_BODY_TIMEOUT).await?;
         pipeline::check(inner, peer, head.status, field(&head.headers, "x-etcd-cluster-id"), &text)
