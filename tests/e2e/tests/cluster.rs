@@ -236,6 +236,72 @@ fn who_is_far_behind_gets_a_snapshot() {
     assert!(cluster.member(new).log().contains("applied snapshot"));
 }
 
+/// etcd issue 15271: a watch on a member that was cut off, and got a snapshot when it came back, goes on where it was:
+/// every event once, in order.
+#[test]
+fn issue_15271_a_watch_goes_on_over_a_snapshot() {
+    const EVENTS: usize = 300;
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let cluster = three(scratch.path(), &["--snapshot-count=50", "--snapshot-catchup-entries=20"]);
+    let leader = cluster.leader();
+    let asleep = (leader + 1) % 3;
+    let seen = scratch.path().join("seen");
+    let file = std::fs::File::create(&seen).expect("scratch is writable");
+    let endpoint = format!("--endpoints={}", cluster.member(asleep).endpoint());
+    let mut watch = std::process::Command::new(&ours().etcdctl)
+        .args([&endpoint, "watch", "/w/", "--prefix"])
+        .stdin(std::process::Stdio::null())
+        .stdout(file)
+        .spawn()
+        .expect("the program starts");
+    let events = || {
+        let text = std::fs::read_to_string(&seen).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with("/w/")).map(str::to_string).collect::<Vec<_>>()
+    };
+    // The watch stands once an event has come.
+    let mut first = 0;
+    while events().is_empty() {
+        cluster.ctl_on(leader, &["put", &format!("/w/first/{first}"), "x"]).ok();
+        first += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    cluster.member(asleep).signal(STOP);
+    // More than sockets hold.
+    let value = "x".repeat(50_000);
+    for n in 0..EVENTS {
+        cluster.ctl_on(leader, &["put", &format!("/w/{n:04}"), &value]).ok();
+    }
+    // Until its connections are given up.
+    std::thread::sleep(Duration::from_secs(6));
+    cluster.member(asleep).signal(CONTINUE);
+    cluster.agree();
+    assert!(cluster.member(asleep).log().contains("applied snapshot"), "no snapshot was needed");
+    cluster.ctl_on(leader, &["put", "/w/last", "x"]).ok();
+    cluster.until("the last event", |_| events().iter().any(|key| key == "/w/last"));
+    watch.kill().expect("it runs");
+    watch.wait().expect("it ends");
+    let seen: Vec<String> = events().into_iter().filter(|key| !key.starts_with("/w/first")).collect();
+    let mut expected: Vec<String> = (0..EVENTS).map(|n| format!("/w/{n:04}")).collect();
+    expected.push("/w/last".to_string());
+    assert_eq!(seen, expected);
+}
+
+/// A member that was removed while it was down hears of it from the others when it starts, and ends.
+#[test]
+fn b30_a_member_that_was_removed_while_away_ends() {
+    let scratch = tempfile::tempdir().expect("scratch is writable");
+    let mut cluster = three(scratch.path(), &[]);
+    let away = (cluster.leader() + 1) % 3;
+    let id = format!("{:x}", cluster.id(away));
+    cluster.member_mut(away).kill();
+    cluster.retry(&["member", "remove", &id]);
+    cluster.member_mut(away).launch();
+    assert_eq!(cluster.member_mut(away).wait(Duration::from_secs(20)), Some(0));
+    assert!(cluster.member(away).log().contains("the member has been permanently removed from the cluster"));
+    cluster.retry(&["put", "/after", "x"]);
+    cluster.agree();
+}
+
 #[test]
 fn a_member_of_a_lost_cluster_goes_on_alone() {
     let scratch = tempfile::tempdir().expect("scratch is writable");
