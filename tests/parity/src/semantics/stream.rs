@@ -35,7 +35,8 @@ pub struct Stream<R: StreamRpc> {
 
 impl<R: StreamRpc> Stream<R> {
     /// Opens the call. Nothing is waited for: Go sends its response headers with the first message.
-    pub(crate) fn open(channel: Channel, metadata: &Metadata<'_>) -> Stream<R> {
+    #[must_use]
+    pub fn open(channel: Channel, metadata: &Metadata<'_>) -> Stream<R> {
         let (requests, outgoing) = unbounded_channel();
         let (report, answers) = unbounded_channel();
         let mut request = Request::new(UnboundedReceiverStream::new(outgoing));

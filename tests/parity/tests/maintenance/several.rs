@@ -6,12 +6,13 @@ use api::ErrorCode;
 use api::etcdserverpb::{
     AlarmRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, MemberAddRequest, MemberListRequest,
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, TxnRequest,
+    WatchRequest,
 };
 use harness::{Binaries, Cluster, go_release, ours};
 use parity::semantics::answer::rev;
-use parity::semantics::request::{Op, RangeOptions, put, range, then};
-use parity::semantics::target::{ask_on, connect};
-use parity::semantics::{Difference, Outcome, Status, same};
+use parity::semantics::request::{Op, RangeOptions, create, put, range, then, watch};
+use parity::semantics::target::{Metadata, ask_on, connect};
+use parity::semantics::{Difference, Outcome, Status, Stream, same};
 use tonic::transport::Channel;
 
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -122,15 +123,26 @@ async fn one_is_down(cluster: &mut Cluster) -> Outcome {
     Ok(())
 }
 
-/// CM-060, 082, 083: no quorum is left. `live` is the only one of two.
+/// CM-060, 082, 083: no quorum is left. Streams that asked for a leader hear of it, others do not.
 async fn no_quorum(cluster: &mut Cluster) -> Outcome {
     let left = cluster.leader();
+    let wanted: &[(&'static str, &[u8])] = &[("hasleader", b"true")];
+    let mut with_leader: Stream<WatchRequest> = Stream::open(to(cluster, left).await, &Metadata(wanted));
+    let mut without: Stream<WatchRequest> = Stream::open(to(cluster, left).await, &Metadata(&[]));
+    for stream in [&mut with_leader, &mut without] {
+        stream.send(create(watch("a", "", 0)));
+        stream.message().await?;
+    }
     for i in (0..cluster.len()).filter(|i| *i != left) {
         if cluster.member(i).is_running() {
             cluster.member_mut(i).kill();
         }
     }
     cluster.until("nobody leads", |cluster| cluster.field(left, "Leader") == Some(0));
+    same("the stream with a leader", with_leader.end().await?, Status::from(ErrorCode::NoLeader))?;
+    without.silent(Duration::from_millis(500)).await?;
+    let mut late: Stream<WatchRequest> = Stream::open(to(cluster, left).await, &Metadata(wanted));
+    same("a late stream", late.end().await?, Status::from(ErrorCode::NoLeader))?;
     let at = to(cluster, left).await;
     let linearizable = ask_on(&at, MemberListRequest { linearizable: true }).await;
     refused("CM-060", linearizable, ErrorCode::Timeout)?;
