@@ -32,9 +32,9 @@ const ONLY_GO: &[&str] = &[
 pub struct Policy {
     /// Suites by Go's names; all when there is none.
     pub suites: Vec<String>,
-    /// Whether TLS 1.2 may be used.
+    /// TLS 1.2 may not be used.
     pub no_tls12: bool,
-    /// Whether TLS 1.3 may not be used.
+    /// TLS 1.3 may not be used.
     pub no_tls13: bool,
 }
 

@@ -96,3 +96,34 @@ pub(crate) fn policy(raw: &RawConfig) -> pki::suites::Policy {
         no_tls13: raw.text("tls-max-version") == "TLS1.2",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(arguments: &[&str]) -> RawConfig {
+        let mut raw = RawConfig::default();
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        raw.read_arguments(&arguments).unwrap();
+        raw
+    }
+
+    #[test]
+    fn each_side_has_its_own_flags() {
+        let raw = raw(&[
+            "--cert-file=a", "--key-file=b", "--client-cert-allowed-hostname=x,y", "--peer-trusted-ca-file=c",
+            "--peer-cert-allowed-cn=z", "--cipher-suites=A,B", "--tls-min-version=TLS1.3",
+        ]);
+        let (clients, peers) = (Security::of_clients(&raw), Security::of_peers(&raw));
+        assert_eq!(
+            clients.to_string(),
+            "cert = a, key = b, client-cert=, client-key=, trusted-ca = , client-cert-auth = false, crl-file = "
+        );
+        assert_eq!(clients.allowed_hostnames, ["x", "y"]);
+        assert!(!clients.is_empty() && !clients.demands_certificate());
+        assert!(peers.is_empty() && peers.demands_certificate());
+        assert_eq!(peers.allowed_common_names, ["z"]);
+        let policy = policy(&raw);
+        assert_eq!((policy.suites.len(), policy.no_tls12, policy.no_tls13), (2, true, false));
+    }
+}
