@@ -63,7 +63,11 @@ fn main() -> ExitCode {
 fn sim(arguments: &[String]) -> Result<()> {
     let is_about_mutants = arguments.iter().any(|argument| argument.starts_with("--mutant"));
     let features: &[&str] = if is_about_mutants { &["--features", "mutants"] } else { &[] };
-    Cmd::cargo(["run", "--profile", "sim", "--package", "sim"]).args(features).args(["--"]).args(arguments).run()
+    Cmd::cargo(["run", "--profile", "sim", "--package", "sim"])
+        .args(features)
+        .args(["--"])
+        .args(arguments)
+        .run()
 }
 
 /// The comparison starts our release programs and Go's: both have to be there.
@@ -71,5 +75,9 @@ fn bench(arguments: &[String]) -> Result<()> {
     Cmd::cargo(["build", "--release", "--bins"]).run()?;
     peers::ensure("3.7.3")?;
     let compare = Cmd::cargo(["run", "--release", "--package", "bench", "--", "compare"]);
-    if arguments.is_empty() { compare.args(["--write", "docs/bench.md"]).run() } else { compare.args(arguments).run() }
+    if arguments.is_empty() {
+        compare.args(["--write", "docs/bench.md"]).run()
+    } else {
+        compare.args(arguments).run()
+    }
 }

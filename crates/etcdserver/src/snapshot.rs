@@ -21,8 +21,8 @@ use disk::Disk;
 use wal::Wal;
 
 use crate::effect::Append;
-use crate::mutant::Mutant;
 use crate::membership::{Cluster, V2Membership};
+use crate::mutant::Mutant;
 
 /// A snapshot to be written, as values: apply makes it when it freezes its buffers, the log lane writes it after the
 /// commit.

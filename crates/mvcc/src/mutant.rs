@@ -18,7 +18,7 @@ pub(crate) enum Mutant {
     EventsTwice,
     /// A full stream makes its watchers skip what they had not been sent.
     VictimsDropped,
-    /// A start takes the last record for the revision.
+    /// A start takes the revision from the puts that are left.
     RevisionFromRecords,
     /// A compaction removes a tombstone of its own revision.
     TombstoneRemoved,

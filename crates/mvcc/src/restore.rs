@@ -178,7 +178,9 @@ fn restore_keys(file: &bolt::View) -> Result<(Keys, crate::key_index::KeyIndex)>
 fn restore_record(keys: &mut Keys, restorer: &mut Restorer, stored: Stored<'_>) -> Result<()> {
     let Stored { revision, tombstone, value } = stored;
     let kv = decode(value, revision)?;
-    keys.last = revision.main;
+    if !(tombstone && Mutant::RevisionFromRecords.is_on()) {
+        keys.last = revision.main;
+    }
     keys.records += 1;
     keys.attach(kv.key, if tombstone { 0 } else { kv.lease });
     restorer

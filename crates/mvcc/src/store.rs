@@ -9,11 +9,11 @@
 //!   them: a file is never ahead of its own index or behind it
 //! - the small buckets in memory are what the file's will be once all buffers are in it
 
-use crate::mutant::Mutant;
 use crate::compaction::Compactor;
 use crate::event::Arena;
 use crate::hash::CompactionHash;
 use crate::key_index::KeyIndex;
+use crate::mutant::Mutant;
 use crate::records::Records;
 use crate::schema::{self, Bucket};
 use crate::side::SideBuckets;

@@ -3,11 +3,11 @@
 //! All checks come before the first change; there is no way back. What can fail once a change was made is only
 //! reading the file, and then the process cannot go on anyway.
 
-use crate::mutant::Mutant;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventBatch};
 use crate::key_index::{KeyState, RangeEnd};
 use crate::kv::KeyValue;
+use crate::mutant::Mutant;
 use crate::range::{Index, RangeQuery, RangeSummary, Source, Visit, decode};
 use crate::{Counts, Revision, Store};
 use bytes::Bytes;

@@ -143,7 +143,10 @@ impl Walk {
             self.segment = Some(segment);
             self.records_in_segment = 0;
             expect(index <= self.highest + 1, || {
-                format!("the segment's name begins at index {index}, the log before it ends at {}", self.highest)
+                format!(
+                    "the segment's name begins at index {index}, the log before it ends at {}",
+                    self.highest
+                )
             })?;
         }
         self.records_in_segment += 1;

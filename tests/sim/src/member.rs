@@ -43,6 +43,7 @@ impl<T: std::fmt::Display> From<T> for Died {
 
 /// What reaches a member thread.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "messages of peers are what there are most of")]
 pub(crate) enum Input {
     /// For the raft lane as it is.
     Raft(RaftInput),

@@ -146,7 +146,7 @@ impl Model {
 
     fn request(&mut self, index: u64, field: u32, body: &[u8]) -> Answer {
         match field {
-            3 => Ok(self.range(decode(body), self.last())?.encode_to_vec()),
+            3 => Ok(self.range(&decode(body), self.last())?.encode_to_vec()),
             4 => self.put_request(&decode(body)),
             5 => self.delete_request(&decode(body)),
             6 => self.txn_request(&decode(body)),
@@ -166,8 +166,11 @@ impl Model {
                 let attributes = request.member_attributes.unwrap_or_default();
                 self.change_cluster(index, |cluster| {
                     // One that was removed meanwhile changes nothing.
-                    let _ =
-                        cluster.update_attributes(request.member_id, &attributes.name, &attributes.client_urls);
+                    let _ = cluster.update_attributes(
+                        request.member_id,
+                        &attributes.name,
+                        &attributes.client_urls,
+                    );
                 });
                 Ok(Vec::new())
             }
@@ -188,7 +191,8 @@ impl Model {
     fn conf_change(&mut self, index: u64, data: &Bytes) -> Answer {
         let change = raftpb::ConfChange::decode(data.clone()).expect("entries are membership changes");
         let max_learners = self.max_learners;
-        self.change_cluster(index, |cluster| cluster.apply_conf_change(&change, max_learners)).map(|_| Vec::new())
+        self.change_cluster(index, |cluster| cluster.apply_conf_change(&change, max_learners))
+            .map(|_| Vec::new())
     }
 
     fn no_space(&self) -> bool {

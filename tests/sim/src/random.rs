@@ -7,7 +7,8 @@ pub(crate) struct Random(u64);
 impl Random {
     /// A stream of its own for each part of a run: what one part draws does not shift the others.
     pub(crate) fn new(seed: u64, part: u64) -> Random {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        let mut random =
+            Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03));
         random.next();
         random
     }

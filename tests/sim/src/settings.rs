@@ -79,6 +79,7 @@ impl Settings {
         let r = &mut Random::new(seed, 1);
         let heartbeat_ms = r.pick(&[10, 20, 50, 100]);
         let calm = r.per_mille(150);
+        let quota_bytes = if r.per_mille(120) { r.pick(&[48 << 10, 80 << 10, 128 << 10]) } else { 0 };
         Settings {
             seed,
             members: r.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7]),
@@ -94,7 +95,7 @@ impl Settings {
             segment_bytes: r.pick(&[16 << 10, 64 << 10, 256 << 10]),
             leaf_pages: r.pick(&[1, 4]),
             lazy_sync: r.per_mille(400),
-            quota_bytes: if r.per_mille(100) { r.pick(&[192 << 10, 320 << 10]) } else { 0 },
+            quota_bytes,
             disk_bytes: 0,
             network_us: r.pick(&[100, 500, 2_000, heartbeat_ms * 300]),
             loss: if calm { 0 } else { r.pick(&[0, 5, 20, 100]) },
@@ -111,7 +112,7 @@ impl Settings {
             safety_ticks: 4_500,
             lease_checkpoint: r.per_mille(300),
             is_migrated: !r.per_mille(150),
-            is_moving: r.per_mille(150),
+            is_moving: r.per_mille(if quota_bytes > 0 { 600 } else { 150 }),
         }
     }
 }

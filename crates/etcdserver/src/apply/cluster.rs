@@ -11,8 +11,8 @@ use prost::Message;
 use super::policy::field;
 use super::reply::Reply;
 use super::{Applier, Context, Error, Failure, Turn, decode};
-use crate::mutant::Mutant;
 use crate::membership::{Cluster, ConfEffect, Member, conf_state_json};
+use crate::mutant::Mutant;
 
 /// A member as clients see it.
 pub fn shown(member: &Member) -> pb::Member {

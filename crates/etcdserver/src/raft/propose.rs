@@ -23,8 +23,8 @@ use super::convert;
 use super::node::Node;
 use super::waiting::Waiting;
 use crate::effect::{Identity, Proposal, ReplyTo};
-use crate::mutant::Mutant;
 use crate::limits::{APPLY_GAP_MAX, CONF_QUEUE_MAX, RAFT_MESSAGE_BYTES_MAX};
+use crate::mutant::Mutant;
 
 /// Whose proposal it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

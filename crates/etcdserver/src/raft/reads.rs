@@ -9,8 +9,8 @@
 //!    the answer to any of its own attempts counts.
 
 use crate::effect::ReplyTo;
-use crate::mutant::Mutant;
 use crate::limits::{READ_RETRY_NS, READS_MAX};
+use crate::mutant::Mutant;
 
 /// What a finished round gives.
 #[derive(Debug, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use raft::{Ready, SnapshotStatus, StateRole};
 use super::convert;
 use super::node::Node;
 use crate::effect::{Append, Committed, LeaseChange, RaftEffect, ReplyTo};
-use crate::mutant::Mutant;
 use crate::limits::{self, APPLY_CREDIT_BYTES, ENTRY_OVERHEAD_BYTES};
+use crate::mutant::Mutant;
 
 /// A ready that was handed to the log lane, and the messages that wait for it.
 #[derive(Debug)]

@@ -123,7 +123,6 @@ impl Running {
     pub(crate) fn is_compacting(&self) -> bool {
         self.compaction_due
     }
-
 }
 
 /// Checker 5: terms, votes and entries that others count on are there.
@@ -139,7 +138,8 @@ fn check_promise(promise: &Promise, start: &Start) {
     let Some((index, term)) = promise.last else { return };
     let kept = start.log_start.0 >= index
         || start.entries.iter().any(|entry| {
-            (entry.index() == index && entry.term() == term) || (entry.index() <= index && entry.term() > term)
+            (entry.index() == index && entry.term() == term)
+                || (entry.index() <= index && entry.term() > term)
         });
     ensure!(
         kept,
@@ -174,7 +174,12 @@ pub(super) fn check_point(applier: &Applier, model: &Model) {
         store.compact_revision()
     );
     let leases = store.side_len(Bucket::Lease);
-    ensure!(leases == point.leases, Hash, "after entry {index}: {leases} leases, the model has {}", point.leases);
+    ensure!(
+        leases == point.leases,
+        Hash,
+        "after entry {index}: {leases} leases, the model has {}",
+        point.leases
+    );
 }
 
 /// The whole state is that of the model: keys, leases, members.
@@ -231,7 +236,7 @@ fn check_same(index: u64, found: &V2Membership, expected: &Cluster) {
 /// Checker 9, the files: what `.snap` files say of the members is what the log says at their index.
 pub(super) fn check_snap_files(disk: &dyn disk::Disk, config: &Config, model: &Model) {
     let Ok(names) = disk.read_dir(&config.snap_dir()) else { return };
-    let newest = names.iter().filter(|name| wal::snap::parse_file_name(name).is_some()).next_back();
+    let newest = names.iter().rfind(|name| wal::snap::parse_file_name(name).is_some());
     let Some(name) = newest else { return };
     // A disk that refuses ends the member elsewhere.
     let Ok(snapshot) = wal::snap::load(disk, &config.snap_dir().join(name)) else { return };

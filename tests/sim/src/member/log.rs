@@ -11,6 +11,7 @@ const FILES_KEPT: usize = 5;
 
 /// What the log lane may be asked for.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every job is an append")]
 pub(crate) enum LogJob {
     Append(Append),
     Snapshot(Local),

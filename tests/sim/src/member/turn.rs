@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use etcdserver::apply::reply::HeaderIds;
 use etcdserver::effect::{
     Append, ClusterVersions, Committed, Proposal, RaftEffect, RaftInput, ReplyTo, RoleChange,
 };
-use etcdserver::apply::reply::HeaderIds;
 use mvcc::schema::{self, Bucket, StorageVersion};
 
 use super::{Counted, Died, Input, LogJob, Out, Running, SnapshotStep, Told, Turn};
@@ -140,9 +140,9 @@ impl Running {
             RaftEffect::LeaseTimesElsewhere { leader, questions } => {
                 turn.out.push(Out::Forward(leader, RaftInput::LeaseTimes(questions)));
             }
-            RaftEffect::Refused(rows) => turn
-                .out
-                .extend(rows.into_iter().map(|(to, status)| Out::Tell(to, Told::Refused(status)))),
+            RaftEffect::Refused(rows) => {
+                turn.out.extend(rows.into_iter().map(|(to, status)| Out::Tell(to, Told::Refused(status))));
+            }
             RaftEffect::Role(role) => self.role(role, turn),
             RaftEffect::ConfChanged(conf) => {
                 self.is_dirty = true;
@@ -177,7 +177,7 @@ impl Running {
         }
         let is_idle = self.log_now.is_none() && self.log_jobs.is_empty() && self.inbox.is_empty();
         // Only a lone member's thread may stand still for a sync: nobody waits for its heartbeats.
-        if is_idle && append.snapshot.is_none() && self.is_alone() && append.ready % 2 == 0 {
+        if is_idle && append.snapshot.is_none() && self.is_alone() && append.ready.is_multiple_of(2) {
             self.append_inline(&append)?;
             return self.step(turn, RaftInput::Persisted { ready: append.ready });
         }
@@ -208,7 +208,11 @@ impl Running {
                 self.is_removed = true;
             }
             let kind = conf.change.r#type.unwrap_or(0).unsigned_abs();
-            turn.out.push(Out::Note("conf change", conf.index, conf.change.node_id() & 0xffff | u64::from(kind) << 16));
+            turn.out.push(Out::Note(
+                "conf change",
+                conf.index,
+                conf.change.node_id() & 0xffff | u64::from(kind) << 16,
+            ));
             self.step(turn, RaftInput::ConfApplied(conf))?;
         }
         if outcome.cluster_changed {
@@ -274,7 +278,9 @@ impl Running {
     /// The storage version follows the cluster version. Without it a directory counts as one of 3.5, whose members
     /// are compared with the log at each start: some runs are to see that, too.
     fn migrate_storage(&mut self, turn: &Turn<'_>) {
-        let Some(version) = self.applier.cluster().version().filter(|_| self.tuning.is_migrated) else { return };
+        let Some(version) = self.applier.cluster().version().filter(|_| self.tuning.is_migrated) else {
+            return;
+        };
         let target = StorageVersion::from_minor(u64::from(version.major), u64::from(version.minor));
         let Some(target) = target else { return };
         let value = schema::storage_version_value(target);

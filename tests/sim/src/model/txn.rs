@@ -74,13 +74,21 @@ impl Model {
     }
 
     /// A range as of the entry at `index`.
-    pub(crate) fn range(&self, request: pb::RangeRequest, index: u64) -> Result<pb::RangeResponse, ErrorCode> {
+    pub(crate) fn range(
+        &self,
+        request: &pb::RangeRequest,
+        index: u64,
+    ) -> Result<pb::RangeResponse, ErrorCode> {
         let point = self.point(index);
         let bounds = Bounds { compact: point.compact, current: point.revision };
-        self.range_within(&request, &bounds)
+        self.range_within(request, &bounds)
     }
 
-    fn range_within(&self, request: &pb::RangeRequest, bounds: &Bounds) -> Result<pb::RangeResponse, ErrorCode> {
+    fn range_within(
+        &self,
+        request: &pb::RangeRequest,
+        bounds: &Bounds,
+    ) -> Result<pb::RangeResponse, ErrorCode> {
         if request.revision > bounds.current {
             return Err(ErrorCode::FutureRev);
         }
@@ -145,14 +153,20 @@ impl Model {
         found.into_iter().all(|kv| relation(compare, kv))
     }
 
-    fn check(&self, request: &pb::TxnRequest, path: &mut std::slice::Iter<'_, bool>) -> Result<(), ErrorCode> {
+    fn check(
+        &self,
+        request: &pb::TxnRequest,
+        path: &mut std::slice::Iter<'_, bool>,
+    ) -> Result<(), ErrorCode> {
         let holds = *path.next().expect("a decision for each");
         for op in branch(request, holds) {
             match &op.request {
                 Some(Request::RequestRange(range)) if range.revision > self.keys.revision => {
                     return Err(ErrorCode::FutureRev);
                 }
-                Some(Request::RequestRange(range)) if range.revision != 0 && range.revision < self.compact => {
+                Some(Request::RequestRange(range))
+                    if range.revision != 0 && range.revision < self.compact =>
+                {
                     return Err(ErrorCode::Compacted);
                 }
                 Some(Request::RequestPut(put)) => self.check_put(put)?,

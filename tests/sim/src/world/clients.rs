@@ -28,8 +28,11 @@ pub(super) struct Clients {
     lull: u8,
 }
 
+/// Makes a request, if it finds what that needs.
+type Make = fn(&mut World) -> Option<Request>;
+
 /// A kind of request and how often it comes, of a thousand.
-const MIX: [(u64, fn(&mut World) -> Option<Request>); 12] = [
+const MIX: [(u64, Make); 12] = [
     (360, World::make_put),
     (60, World::make_delete),
     (150, World::make_txn),
@@ -96,6 +99,12 @@ impl World {
         let running = self.running();
         if !running.is_empty() {
             let member = self.clients.random.pick(&running);
+            if self.settings.quota_bytes > 0
+                && self.clients.random.per_mille(40)
+                && let Some(request) = self.make_disarm()
+            {
+                self.request(member, request);
+            }
             let mut at = self.clients.random.below(1000);
             for (weight, make) in MIX {
                 if at < weight {
@@ -277,11 +286,14 @@ impl World {
         let member = self.clients.random.pick(&running);
         self.clients.lull += 1;
         let request = match self.clients.lull {
-            1 => write(5, &pb::DeleteRangeRequest {
-                key: Bytes::from_static(b"\0"),
-                range_end: Bytes::from_static(&[0]),
-                prev_kv: false,
-            }),
+            1 => write(
+                5,
+                &pb::DeleteRangeRequest {
+                    key: Bytes::from_static(b"\0"),
+                    range_end: Bytes::from_static(&[0]),
+                    prev_kv: false,
+                },
+            ),
             2 => write(7, &pb::CompactionRequest { revision: self.model.keys.revision, physical: false }),
             _ => None,
         };
@@ -390,16 +402,29 @@ impl World {
                 let at = self.clients.random.below(records.len() as u64) as usize;
                 let id = records[at].id;
                 let allowed = records[at].is_learner || cluster.may_remove_voter(id);
-                allowed.then(|| (member, Request::Change(change(ConfChangeType::ConfChangeRemoveNode, id, None))))
+                allowed.then(|| {
+                    (member, Request::Change(change(ConfChangeType::ConfChangeRemoveNode, id, None)))
+                })
             }
             8 => {
                 let at = self.clients.random.below(records.len() as u64) as usize;
-                let record = Record { id: records[at].id, peer_urls: records[at].peer_urls.clone(), ..Record::default() };
+                let record = Record {
+                    id: records[at].id,
+                    peer_urls: records[at].peer_urls.clone(),
+                    ..Record::default()
+                };
                 let context = ConfContext { member: record, is_promote: false };
-                Some((member, Request::Change(change(ConfChangeType::ConfChangeUpdateNode, records[at].id, Some(&context)))))
+                Some((
+                    member,
+                    Request::Change(change(
+                        ConfChangeType::ConfChangeUpdateNode,
+                        records[at].id,
+                        Some(&context),
+                    )),
+                ))
             }
             _ => {
-                let to = records.iter().filter(|record| !record.is_learner).last()?.id;
+                let to = records.iter().rfind(|record| !record.is_learner)?.id;
                 Some((self.leader()?, Request::Move(if self.clients.random.per_mille(500) { to } else { 0 })))
             }
         }
@@ -409,7 +434,12 @@ impl World {
         self.next_member += 1;
         let peer_urls = vec![peer_url(&format!("n{}", self.next_member))];
         let id = api::ids::member_id(&peer_urls, "", Some((self.now / 1_000_000_000) as i64));
-        let member = Record { id, peer_urls, is_learner: kind == ConfChangeType::ConfChangeAddLearnerNode, ..Record::default() };
+        let member = Record {
+            id,
+            peer_urls,
+            is_learner: kind == ConfChangeType::ConfChangeAddLearnerNode,
+            ..Record::default()
+        };
         Request::Change(change(kind, id, Some(&ConfContext { member, is_promote: false })))
     }
 }

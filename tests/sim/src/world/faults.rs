@@ -60,7 +60,8 @@ impl World {
     fn pause(&mut self, member: usize) {
         let is_long = self.chance.per_mille(300);
         let member = if is_long { self.leader().unwrap_or(member) } else { member };
-        let most = if is_long { 12_000 / self.settings.heartbeat_ms } else { self.settings.election_ticks * 4 };
+        let most =
+            if is_long { 12_000 / self.settings.heartbeat_ms } else { self.settings.election_ticks * 4 };
         let ticks = self.chance.between(1, most);
         self.trace.note(self.now, member, "pause", ticks, 0);
         self.members[member].paused_until = self.now + ticks * self.tick_ns();

@@ -81,7 +81,10 @@ impl World {
             let status = run.node.status();
             let applied = run.applier.applied().0;
             if applied < self.model.last() || status.committed < self.model.last() || status.leader == 0 {
-                return Some(format!("member {at} has applied {applied} of {}: {status:?}", self.model.last()));
+                return Some(format!(
+                    "member {at} has applied {applied} of {}: {status:?}",
+                    self.model.last()
+                ));
             }
         }
         None
@@ -91,7 +94,8 @@ impl World {
     /// within its time, an election timeout if that leader is new, and a sweep or two.
     fn wait_for_leases(&mut self) {
         let election = self.settings.election_ticks * self.tick_ns();
-        let longest = self.model.leases.values().filter_map(|lives| lives.last()).map(|lease| lease.ttl).max();
+        let longest =
+            self.model.leases.values().filter_map(|lives| lives.last()).map(|lease| lease.ttl).max();
         let longest = longest.unwrap_or(0).unsigned_abs() * 1_000_000_000;
         let end = self.now + longest + election + 3_000_000_000 + self.tick_ns() * 20;
         self.run_until(end);
@@ -119,7 +123,13 @@ impl World {
             }
         }
         for (at, hash) in &hashes {
-            ensure!(*hash == hashes[0].1, Hash, "member {at} has {hash:?}, member {} {:?}", hashes[0].0, hashes[0].1);
+            ensure!(
+                *hash == hashes[0].1,
+                Hash,
+                "member {at} has {hash:?}, member {} {:?}",
+                hashes[0].0,
+                hashes[0].1
+            );
         }
     }
 }

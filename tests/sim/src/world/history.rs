@@ -45,7 +45,12 @@ impl History {
         entry: &raftpb::Entry,
     ) {
         let index = entry.index();
-        ensure!(index <= model.last() + 1, Agreement, "member {member} applies {index}, after {}", model.last());
+        ensure!(
+            index <= model.last() + 1,
+            Agreement,
+            "member {member} applies {index}, after {}",
+            model.last()
+        );
         if let Some(known) = model.entry(index) {
             ensure!(
                 known.term == entry.term() && known.data == *entry.data(),

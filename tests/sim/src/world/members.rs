@@ -274,8 +274,13 @@ impl World {
     /// until it has applied the removal. That is so with every raft; an operator has to wait.
     pub(super) fn leave(&mut self, member: usize) {
         let id = self.members[member].id;
-        let voters: Vec<u64> =
-            self.model.cluster.members().filter(|record| !record.is_learner).map(|record| record.id).collect();
+        let voters: Vec<u64> = self
+            .model
+            .cluster
+            .members()
+            .filter(|record| !record.is_learner)
+            .map(|record| record.id)
+            .collect();
         let knows = |id: &&u64| {
             let run = self.by_id.get(id).and_then(|at| self.members[*at].run.as_ref());
             run.is_some_and(|run| run.knows_removed(self.members[member].id))
@@ -290,7 +295,6 @@ impl World {
         self.members[member].is_gone = true;
         self.watchers_lost(member);
     }
-
 }
 
 /// Where other members reach the one of this name.

@@ -59,7 +59,10 @@ impl World {
             // A connection that is refused or stands still is noticed sometimes.
             if self.network.per_mille(200) {
                 let input = RaftInput::Unreachable(message.to());
-                self.after(self.settings.network_us * 1_000, Event::Arrive { member: from, input: Input::Raft(input) });
+                self.after(
+                    self.settings.network_us * 1_000,
+                    Event::Arrive { member: from, input: Input::Raft(input) },
+                );
             }
             return;
         }
@@ -89,7 +92,13 @@ impl World {
                 return;
             }
             let kind = message.r#type() as u64;
-            self.trace.note(self.now, member, "message", message.from() & 0xffff, kind << 48 | message.index());
+            self.trace.note(
+                self.now,
+                member,
+                "message",
+                message.from() & 0xffff,
+                kind << 48 | message.index(),
+            );
         }
         let Some(run) = &mut self.members[member].run else { return };
         if let Input::Raft(RaftInput::Message(message)) = &input
@@ -116,14 +125,20 @@ impl World {
 
     fn send_database(&mut self, from: usize, message: raftpb::Message, database: bolt::View) {
         let boot = self.members[from].boot;
-        let index = message.snapshot.as_ref().and_then(|s| s.metadata.as_ref()).map_or(0, |m| m.index());
+        let index = snapshot_index(&message);
         self.trace.note(self.now, from, "send database", message.to() & 0xffff, index);
         let delay = self.network.delay(self.settings.network_us * 20_000);
         self.after(delay, Event::Transfer { from, boot, message, database });
     }
 
     /// The database has arrived, or not: parts of it may be there.
-    pub(super) fn transfer(&mut self, from: usize, boot: u32, message: raftpb::Message, database: &bolt::View) {
+    pub(super) fn transfer(
+        &mut self,
+        from: usize,
+        boot: u32,
+        message: raftpb::Message,
+        database: &bolt::View,
+    ) {
         let to_id = message.to();
         let to = self.by_id.get(&to_id).copied();
         let reached = to.filter(|to| !self.is_cut(from, *to) && self.members[*to].run.is_some());
@@ -149,7 +164,7 @@ impl World {
         database: &bolt::View,
         is_whole: bool,
     ) -> bool {
-        let index = message.snapshot.as_ref().and_then(|s| s.metadata.as_ref()).map_or(0, |m| m.index());
+        let index = snapshot_index(message);
         let disk = disk_of(&self.members[to]);
         let dir = self.members[to].config.snap_dir();
         let length = database.stream_len();
@@ -194,6 +209,12 @@ impl World {
         let delay = stalled + self.timing.delay(self.settings.commit_us * 1_000);
         self.after(delay, Event::Commit { member, boot });
     }
+}
+
+/// Index of the snapshot that a message carries.
+fn snapshot_index(message: &raftpb::Message) -> u64 {
+    let metadata = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref());
+    metadata.map_or(0, raftpb::SnapshotMetadata::index)
 }
 
 /// Whose disk refused.

@@ -49,7 +49,10 @@ pub(crate) struct Op {
 pub(crate) enum Answer {
     Told(Told),
     /// A range, as of an applied index: the response without ids in its header.
-    Range { applied: u64, response: Result<Vec<u8>, api::Status> },
+    Range {
+        applied: u64,
+        response: Result<Vec<u8>, api::Status>,
+    },
 }
 
 impl World {
@@ -141,11 +144,19 @@ impl World {
                 self.check_range(op, &request, must_see, applied, &response);
             }
             (Request::Renew(lease), Answer::Told(Told::Renewed(ttl))) if ttl > 0 => {
-                self.trace.note(sent, crate::trace::NOBODY, "renewed at", lease.cast_unsigned(), self.now / 1_000_000);
+                self.trace.note(
+                    sent,
+                    crate::trace::NOBODY,
+                    "renewed at",
+                    lease.cast_unsigned(),
+                    self.now / 1_000_000,
+                );
                 self.history.renewed(lease, sent, ttl, slack);
                 self.clients.lease_renewed(lease);
             }
-            (Request::Renew(lease), Answer::Told(Told::Renewed(_))) => self.check_no_lease(lease, must_see, sent),
+            (Request::Renew(lease), Answer::Told(Told::Renewed(_))) => {
+                self.check_no_lease(lease, must_see, sent);
+            }
             (Request::Times(lease), Answer::Told(Told::Times(times))) => {
                 self.check_times(lease, must_see, sent, &times);
             }
@@ -218,7 +229,7 @@ impl World {
             );
             self.history.acknowledged = self.history.acknowledged.max(applied);
         }
-        let expected = self.model.range(request.clone(), applied);
+        let expected = self.model.range(request, applied);
         let same = match (response, &expected) {
             (Ok(bytes), Ok(expected)) => *bytes == expected.encode_to_vec(),
             (Err(status), Err(code)) => status.message == code.message(),
@@ -263,7 +274,8 @@ impl World {
                         lease.ttl == *granted && lease.revoked_at.is_none_or(|revoked| revoked > must_see)
                     });
                 // A new leader gives up to an election timeout, and the rest of a second, on top.
-                let most = granted + (self.settings.election_ticks * self.settings.heartbeat_ms / 1000) as i64 + 1;
+                let most =
+                    granted + (self.settings.election_ticks * self.settings.heartbeat_ms / 1000) as i64 + 1;
                 ensure!(
                     is_right && *left <= most,
                     Lease,

@@ -117,7 +117,9 @@ impl World {
             Event::Defragment { member, .. } => self.defragment(member),
             Event::Hub { member, events, .. } => self.hub(member, events.as_deref()),
             Event::CatchUp { member, .. } => self.catch_up(member),
-            Event::Transfer { from, boot, message, database } => self.transfer(from, boot, message, &database),
+            Event::Transfer { from, boot, message, database } => {
+                self.transfer(from, boot, message, &database);
+            }
             Event::Request { member, op } => self.request_arrived(member, op),
             Event::Answer { op, answer } => self.answered(op, answer),
             Event::Client => self.client(),

@@ -51,7 +51,8 @@ pub(super) struct Watchers {
 /// Events in one short line each: what, key, revision.
 fn shown(events: &[mvccpb::Event]) -> String {
     let kv = |event: &mvccpb::Event| event.kv.clone().unwrap_or_default();
-    let line = |event: &mvccpb::Event| format!("{} {:?} {}", event.r#type, kv(event).key, kv(event).mod_revision);
+    let line =
+        |event: &mvccpb::Event| format!("{} {:?} {}", event.r#type, kv(event).key, kv(event).mod_revision);
     events.iter().map(line).collect::<Vec<_>>().join(", ")
 }
 
@@ -99,7 +100,9 @@ impl World {
             return;
         }
         let mut running = self.running();
-        running.retain(|member| !self.is_healed || self.model.cluster.member(self.members[*member].id).is_some());
+        running.retain(|member| {
+            !self.is_healed || self.model.cluster.member(self.members[*member].id).is_some()
+        });
         if running.is_empty() {
             return self.after(self.tick_ns() * 5, Event::Connect { watcher: number });
         }
@@ -205,7 +208,8 @@ impl World {
 
     fn hub_output(&mut self, member: usize, out: Vec<HubOutput>) {
         for output in out {
-            let Some((_, number)) = self.streams_on(member).find(|(stream, _)| *stream == output.stream) else {
+            let Some((_, number)) = self.streams_on(member).find(|(stream, _)| *stream == output.stream)
+            else {
                 continue;
             };
             let room = self.settings.stream_room;
@@ -275,7 +279,11 @@ impl World {
     fn check_output(&mut self, number: usize, output: &HubOutput) {
         let Some((_, _, stream, id)) = self.watchers.all[number].on else { return };
         let for_this = *output.watch_ids == [id] || *output.watch_ids == [WHOLE_STREAM];
-        ensure!(output.stream == stream && for_this, Watch, "watcher {number} got what is not for it: {output:?}");
+        ensure!(
+            output.stream == stream && for_this,
+            Watch,
+            "watcher {number} got what is not for it: {output:?}"
+        );
         match &output.kind {
             Kind::Events { revision, events, .. } => self.check_events(number, *revision, events),
             Kind::Progress { revision } => {
@@ -315,7 +323,7 @@ impl World {
             let is_put = change.kind == mvccpb::event::EventType::Put;
             in_range(&change.kv.key, &watcher.key, &watcher.end)
                 && !(is_put && watcher.no_put)
-                && !(!is_put && watcher.no_delete)
+                && (is_put || !watcher.no_delete)
         };
         self.model.keys.events_of(revision).iter().filter(wanted).collect()
     }
@@ -327,30 +335,41 @@ impl World {
     /// A put that the same transaction undid: once its revision is compacted, in etcd too, only the deletion is left.
     fn may_be_gone(&self, revision: i64, change: &crate::model::Change) -> bool {
         let is_put = change.kind == mvccpb::event::EventType::Put;
-        let last = self.model.keys.events_of(revision).iter().rev().find(|other| other.kv.key == change.kv.key);
+        let last =
+            self.model.keys.events_of(revision).iter().rev().find(|other| other.kv.key == change.kv.key);
         is_put && revision <= self.model.compact && last.is_some_and(|last| last.kind != change.kind)
     }
 
     fn check_events(&mut self, number: usize, header: i64, events: &[Bytes]) {
         self.counts.events += events.len() as u64;
         let prev_kv = self.watchers.all[number].prev_kv;
-        let events: Vec<mvccpb::Event> =
-            events.iter().map(|bytes| mvccpb::Event::decode(bytes.clone()).expect("events can be read")).collect();
+        let events: Vec<mvccpb::Event> = events
+            .iter()
+            .map(|bytes| mvccpb::Event::decode(bytes.clone()).expect("events can be read"))
+            .collect();
         let of = |event: &mvccpb::Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
         let last = events.last().map_or(0, of);
         ensure!(last <= header, Watch, "watcher {number}: events up to {last} under a header of {header}");
         let first = events.first().map_or(0, of);
         let from = self.watchers.all[number].next;
-        ensure!(first >= from, Watch, "watcher {number} at {from} is sent events of {first} (again, or too early)");
+        ensure!(
+            first >= from,
+            Watch,
+            "watcher {number} at {from} is sent events of {first} (again, or too early)"
+        );
         let mut at = 0;
         for revision in from..=last {
             for change in self.expected(number, revision) {
                 let is_this = |event: &&mvccpb::Event| event.kv.as_ref() == Some(&change.kv);
-                if !events.get(at).is_some_and(|event| is_this(&event)) && self.may_be_gone(revision, change) {
+                if !events.get(at).is_some_and(|event| is_this(&event)) && self.may_be_gone(revision, change)
+                {
                     continue;
                 }
                 let Some(event) = events.get(at) else {
-                    fail(crate::failure::Checker::Watch, format!("watcher {number}: revision {revision} is cut"));
+                    fail(
+                        crate::failure::Checker::Watch,
+                        format!("watcher {number}: revision {revision} is cut"),
+                    );
                 };
                 ensure!(
                     event.r#type == change.kind as i32 && event.kv.as_ref() == Some(&change.kv),
@@ -369,7 +388,12 @@ impl World {
                 at += 1;
             }
         }
-        ensure!(at == events.len(), Watch, "watcher {number} at {from}: {} events, {at} expected", events.len());
+        ensure!(
+            at == events.len(),
+            Watch,
+            "watcher {number} at {from}: {} events, {at} expected",
+            events.len()
+        );
         self.watchers.all[number].next = last + 1;
     }
 
@@ -379,8 +403,11 @@ impl World {
         (0..self.watchers.all.len()).find_map(|number| {
             let watcher = &self.watchers.all[number];
             let missing = (watcher.next..=revision).find(|at| self.has_events(number, *at));
-            let is_watching = watcher.next > 0 && !RangeEnd::from_wire(watcher.end.clone()).is_empty_from(&watcher.key);
-            missing.filter(|_| is_watching).map(|at| format!("watcher {number} lacks revision {at} of {revision}: {watcher:?}"))
+            let is_watching =
+                watcher.next > 0 && !RangeEnd::from_wire(watcher.end.clone()).is_empty_from(&watcher.key);
+            missing
+                .filter(|_| is_watching)
+                .map(|at| format!("watcher {number} lacks revision {at} of {revision}: {watcher:?}"))
         })
     }
 }
