@@ -236,6 +236,17 @@ fn who_is_far_behind_gets_a_snapshot() {
     assert!(cluster.member(new).log().contains("applied snapshot"));
 }
 
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // One that has ended by itself needs no killing.
+        let _gone = self.0.kill();
+        self.0.wait().expect("a killed process ends");
+    }
+}
+
 /// etcd issue 15271: a watch on a member that was cut off, and got a snapshot when it came back, goes on where it was:
 /// every event once, in order.
 #[test]
@@ -248,12 +259,13 @@ fn issue_15271_a_watch_goes_on_over_a_snapshot() {
     let seen = scratch.path().join("seen");
     let file = std::fs::File::create(&seen).expect("scratch is writable");
     let endpoint = format!("--endpoints={}", cluster.member(asleep).endpoint());
-    let mut watch = std::process::Command::new(&ours().etcdctl)
+    let watch = std::process::Command::new(&ours().etcdctl)
         .args([&endpoint, "watch", "/w/", "--prefix"])
         .stdin(std::process::Stdio::null())
         .stdout(file)
         .spawn()
         .expect("the program starts");
+    let _watch = Killed(watch);
     let events = || {
         let text = std::fs::read_to_string(&seen).unwrap_or_default();
         text.lines().filter(|line| line.starts_with("/w/")).map(str::to_string).collect::<Vec<_>>()
@@ -278,8 +290,6 @@ fn issue_15271_a_watch_goes_on_over_a_snapshot() {
     assert!(cluster.member(asleep).log().contains("applied snapshot"), "no snapshot was needed");
     cluster.ctl_on(leader, &["put", "/w/last", "x"]).ok();
     cluster.until("the last event", |_| events().iter().any(|key| key == "/w/last"));
-    watch.kill().expect("it runs");
-    watch.wait().expect("it ends");
     let seen: Vec<String> = events().into_iter().filter(|key| !key.starts_with("/w/first")).collect();
     let mut expected: Vec<String> = (0..EVENTS).map(|n| format!("/w/{n:04}")).collect();
     expected.push("/w/last".to_string());
