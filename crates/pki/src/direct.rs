@@ -126,7 +126,7 @@ mod tests {
         let check = |bundle: &[CertificateDer<'_>], shown_for, now| check(&signed, bundle, shown_for, now, &algorithms);
         assert_eq!(check(&[of_the_same_name.clone(), trusted.clone()], Use::Client, now), Ok(()));
         assert_eq!(check(&[of_the_same_name], Use::Client, now), Err(CertificateError::UnknownIssuer));
-        assert_eq!(check(&[trusted.clone()], Use::Server, now), Err(CertificateError::InvalidPurpose));
+        assert_eq!(check(std::slice::from_ref(&trusted), Use::Server, now), Err(CertificateError::InvalidPurpose));
         let long_ago = UnixTime::since_unix_epoch(Duration::from_secs(1));
         assert_eq!(check(&[trusted], Use::Client, long_ago), Err(CertificateError::Expired));
     }

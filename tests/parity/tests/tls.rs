@@ -53,8 +53,8 @@ fn curl() -> Option<&'static Path> {
 
 /// Level, text and error of the last line that ends a start.
 fn why(log: &str) -> String {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = lines.filter(|line| line["level"] == "fatal" || line["msg"] == "failed to verify flags").last();
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let last = lines.rfind(|line| line["level"] == "fatal" || line["msg"] == "failed to verify flags");
     last.map(|line| format!("{} {}: {}", line["level"], line["msg"], line["error"])).unwrap_or_default()
 }
 
