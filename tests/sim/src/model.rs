@@ -65,6 +65,8 @@ pub(crate) struct Model {
     entries: Vec<Entry>,
     min_ttl: i64,
     max_learners: usize,
+    /// What members said the hash is, by revision and compact revision.
+    pub(crate) hashes: BTreeMap<(i64, i64), u32>,
 }
 
 const NOSPACE: i32 = 1;
@@ -86,6 +88,7 @@ impl Model {
             entries: vec![nothing],
             min_ttl,
             max_learners,
+            hashes: BTreeMap::new(),
         }
     }
 

@@ -182,6 +182,30 @@ pub(super) fn check_point(applier: &Applier, model: &Model) {
     );
 }
 
+/// Revisions between two that are hashed.
+const HASH_EVERY: i64 = 50;
+
+/// Checker 2: members that hash a revision, compacted equally far, agree, whatever of a compaction they have done.
+pub(super) fn check_hashes(applier: &Applier, model: &mut Model, before: i64) {
+    let store = applier.store();
+    let revision = store.revision() / HASH_EVERY * HASH_EVERY;
+    if revision <= before.max(store.compact_revision()) {
+        return;
+    }
+    match store.view().hash_kv(revision) {
+        Ok(hash) => {
+            let known = *model.hashes.entry((revision, hash.compact_revision)).or_insert(hash.hash);
+            ensure!(
+                known == hash.hash,
+                Hash,
+                "member {:x} has {hash:?}, another one {known}",
+                applier.cluster().local_id()
+            );
+        }
+        Err(error) => fail(Checker::Hash, format!("revision {revision} cannot be hashed: {error}")),
+    }
+}
+
 /// The whole state is that of the model: keys, leases, members.
 pub(crate) fn check_state(applier: &Applier, model: &Model) {
     check_point(applier, model);

@@ -195,6 +195,7 @@ impl Running {
         for entry in &committed.entries {
             (turn.seen)(turn.model, entry, entry.index() > before);
         }
+        let revision = self.applier.store().revision();
         let mut outcome = std::mem::take(&mut self.outcome);
         self.applier.apply(turn.now, committed, &mut outcome)?;
         let (applied, _) = self.applier.applied();
@@ -247,6 +248,7 @@ impl Running {
         outcome.index = 0;
         self.outcome = outcome;
         super::boot::check_point(&self.applier, turn.model);
+        super::boot::check_hashes(&self.applier, turn.model, revision);
         self.reads_reached(turn);
         Ok(())
     }
