@@ -1,5 +1,8 @@
 //! An entry that takes long to apply stops no heartbeat.
 
+// It is watched how long a deletion takes.
+#![allow(clippy::disallowed_methods, reason = "processes are waited for")]
+
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
