@@ -85,7 +85,13 @@ impl Lane {
 
     /// Freezes what has gathered and hands it to the commit thread. With `force` the consistent index goes along
     /// even if nothing else does.
+    ///
+    /// None while a received database takes the place of the present one: it would come behind the exchange, and
+    /// write the past into it.
     pub(super) fn hand_batch(&mut self, force: bool) {
+        if self.installing.is_some() {
+            return;
+        }
         let now = self.shared.now().mono_ns;
         self.room.begin(now);
         let store = self.applier.store_mut();

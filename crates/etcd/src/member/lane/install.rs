@@ -27,6 +27,8 @@ impl Lane {
         );
         self.installing = Some(VecDeque::from([rest]));
         self.compaction_due = None;
+        // What is not in the file yet is part of the snapshot.
+        self.unflushed_since = None;
         let before = self.applier.cluster().clone();
         self.shared.commit.push(commit::Job::Install { index, before });
     }
