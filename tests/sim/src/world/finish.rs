@@ -122,7 +122,8 @@ impl World {
                 hashes.push((at, hash));
             }
         }
-        for (at, hash) in &hashes {
+        let is_empty = self.model.keys.range(b"", &[0], self.model.keys.revision).is_empty();
+        for (at, hash) in hashes.iter().filter(|_| !is_empty) {
             ensure!(
                 *hash == hashes[0].1,
                 Hash,
