@@ -27,6 +27,7 @@ const STORIES: &[(u64, &str)] = &[
     ),
     (143, "after a failed sync the page cache holds what the disk does not: the machine has to go, too"),
     (212, "the same with a segment in between: the chain of checksums broke"),
+    (9038, "a leader elected again with its own removal still uncommitted went on proposing behind it"),
 ];
 
 /// Settings that others do not have: one member, seven, no faults, no pre-vote, directories of 3.5.

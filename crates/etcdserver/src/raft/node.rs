@@ -395,6 +395,7 @@ impl Node {
             self.first_of_term = self.raft.raft.raft_log.last_index();
             self.committed_in_term = false;
             self.unconfirmed_since_ns = None;
+            self.is_leaving = self.own_end_is_pending();
         }
         if before.is_leader && (!role.is_leader || leads_anew) {
             self.depose();

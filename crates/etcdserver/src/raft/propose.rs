@@ -17,7 +17,7 @@ use api::error::ErrorCode;
 use api::raftpb;
 use bytes::Bytes;
 use prost::Message;
-use raft::{StateRole, eraftpb};
+use raft::{GetEntriesContext, StateRole, eraftpb};
 
 use super::convert;
 use super::node::Node;
@@ -192,6 +192,16 @@ impl Node {
             && raftpb::ConfChange::decode(&entry.context[..]).is_ok_and(|change| {
                 change.r#type() == raftpb::ConfChangeType::ConfChangeRemoveNode && change.node_id() == self.id
             })
+    }
+
+    /// Whether the log has the removal of this member as an entry that is not applied: one that it proposed as leader
+    /// before it was deposed, or before it restarted. Found by the simulator: with two voters, a leader that went on
+    /// proposing behind it left the other one with a log that was too short to be elected.
+    pub(super) fn own_end_is_pending(&self) -> bool {
+        let log = &self.raft.raft.raft_log;
+        let entries = log.entries(log.applied + 1, None, GetEntriesContext::empty(false));
+        // What is compacted away is applied.
+        entries.is_ok_and(|entries| entries.iter().any(|entry| self.removes_itself(entry)))
     }
 
     /// Leadership is lost: what only this member as leader could say is void, also if it should lead again. A revoke
