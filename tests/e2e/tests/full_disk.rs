@@ -356,7 +356,7 @@ fn a_disk_too_small_for_a_second_segment_raises_the_alarm_when_the_first_is_full
         let link = Link::new(&member.client_url());
         acknowledged = fill(&link).await;
         let bytes = acknowledged.len() * VALUE_BYTES;
-        assert!((62 << 20..70 << 20).contains(&bytes), "{bytes} bytes written");
+        assert!((58 << 20..70 << 20).contains(&bytes), "{bytes} bytes written");
         wait_for_alarm(&link).await;
         for nth in 0..100 {
             let refused = put(&link, "more", value(nth)).await.expect_err("the alarm is raised");
