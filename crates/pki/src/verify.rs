@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -80,16 +80,24 @@ fn is_unusual(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadEncoding))
 }
 
-/// A signature of the handshake, by whatever kind of certificate.
+/// How webpki checks a signature of the handshake: differs by the version of TLS.
+type Verify = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error>;
+
+/// Checks a signature of the handshake, by whatever kind of certificate.
 fn signature(
-    result: Result<HandshakeSignatureValid, Error>,
+    verify: Verify,
     message: &[u8],
     cert: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
     provider: &CryptoProvider,
 ) -> Result<HandshakeSignatureValid, Error> {
     let algorithms = &provider.signature_verification_algorithms;
-    match result {
+    match verify(message, cert, signed, algorithms) {
         Err(error) if is_unusual(&error) => {
             match direct::has_signed(cert, signed.scheme, message, signed.signature(), algorithms) {
                 true => Ok(HandshakeSignatureValid::assertion()),
@@ -193,8 +201,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let result = verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
-        signature(result, message, cert, signed, &self.provider)
+        signature(verify_tls12_signature, message, cert, signed, &self.provider)
     }
 
     fn verify_tls13_signature(
@@ -203,8 +210,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let result = verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
-        signature(result, message, cert, signed, &self.provider)
+        signature(verify_tls13_signature, message, cert, signed, &self.provider)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -280,8 +286,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let result = verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
-        signature(result, message, cert, signed, &self.provider)
+        signature(verify_tls12_signature, message, cert, signed, &self.provider)
     }
 
     fn verify_tls13_signature(
@@ -290,8 +295,7 @@ impl ServerCertVerifier for ServerVerifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let result = verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms);
-        signature(result, message, cert, signed, &self.provider)
+        signature(verify_tls13_signature, message, cert, signed, &self.provider)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

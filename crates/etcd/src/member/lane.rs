@@ -230,10 +230,7 @@ impl Lane {
     }
 
     fn step(&mut self, input: RaftInput) {
-        let now = self.shared.now();
-        if let Err(error) = self.node.step(now, input) {
-            self.shared.logger.fatal("raft cannot go on", &[("error", error.to_string().into())]);
-        }
+        pulse::step(&mut self.node, &self.shared, input);
     }
 
     fn input(&mut self, input: MemberInput) {

@@ -73,8 +73,13 @@ impl Pulse<'_> {
     }
 
     fn step(&mut self, input: RaftInput) {
-        if let Err(error) = self.node.step(self.shared.now(), input) {
-            self.shared.logger.fatal("raft cannot go on", &[("error", error.to_string().into())]);
-        }
+        step(self.node, self.shared, input);
+    }
+}
+
+/// Steps raft. That it cannot go on ends the process.
+pub(super) fn step(node: &mut Node, shared: &Shared, input: RaftInput) {
+    if let Err(error) = node.step(shared.now(), input) {
+        shared.logger.fatal("raft cannot go on", &[("error", error.to_string().into())]);
     }
 }
