@@ -30,6 +30,30 @@ pub(crate) enum Mutant {
     LeaseEndsEarly,
     /// A snapshot is recorded with an index that its database has not reached.
     RecordAhead,
+    /// Apply does not ask for the rights of requests that this member proposed.
+    OwnTrusted,
+    /// Rights on keys in nested transactions are not asked for.
+    NestedUnchecked,
+    /// The right to see a previous value is not asked for.
+    PrevKvUnchecked,
+    /// Whoever may write a key may hang it on any lease.
+    LeaseUnchecked,
+    /// An identity from before the last change of rights counts.
+    OldIdentity,
+    /// Of an interval, only the first key is looked at.
+    EndIgnored,
+    /// Users keep the rights that a role had when they got it.
+    RightsKept,
+    /// The auth revision is not written to its bucket.
+    AuthRevisionLost,
+    /// With auth on, a leader's revokes come from nobody.
+    RevokesOfNobody,
+    /// A membership change is answered, and raft is never told.
+    RaftNotTold,
+    /// A lone voter speaks as leader of a term that is not durable.
+    TermBeforeSync,
+    /// A snapshot is recorded beyond the commit index of the log.
+    RecordUncovered,
 }
 
 impl Mutant {
@@ -65,6 +89,18 @@ pub const NAMES: &[&str] = &[
     "lease-never-ends",
     "lease-ends-early",
     "18055-record-ahead",
+    "14571-own-requests-trusted",
+    "44283-nested-unchecked",
+    "44283-prev-kv-unchecked",
+    "44283-lease-unchecked",
+    "auth-old-identity",
+    "auth-range-end-ignored",
+    "auth-rights-kept",
+    "auth-revision-not-stored",
+    "auth-revokes-of-nobody",
+    "15528-raft-not-told",
+    "term-before-sync",
+    "record-uncovered",
 ];
 
 /// Turns one on, or all off with a name that is not here.

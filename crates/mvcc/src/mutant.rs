@@ -28,6 +28,10 @@ pub(crate) enum Mutant {
     FutureStartIgnored,
     /// A new watcher lacks one of its options at first.
     PrevKvMissing,
+    /// Of a batch that found no room, what is not about keys is forgotten.
+    SideLost,
+    /// A batch that found no room is forgotten.
+    BatchLost,
 }
 
 impl Mutant {
@@ -62,6 +66,8 @@ pub const NAMES: &[&str] = &[
     "18667-txn-sees-progress",
     "20221-future-start-ignored",
     "prev-kv-missing",
+    "full-disk-side-lost",
+    "full-disk-batch-lost",
 ];
 
 /// Turns one on, or all off with a name that is not here.

@@ -233,7 +233,9 @@ impl Store {
     /// compaction have made of it since. Returns how many deletions of a compaction were in it.
     pub fn take_back(&mut self) -> usize {
         let frozen = self.frozen.take().expect("a batch that comes back was frozen");
-        self.active.take_back(&frozen);
+        if !Mutant::BatchLost.is_on() {
+            self.active.take_back(&frozen);
+        }
         self.create.extend(&frozen.create);
         frozen.deletes
     }

@@ -17,6 +17,7 @@
 //!   ends the key. The mark that says that a compaction is complete waits with them
 //! - what a buffer holds is bounded by the caller, who stops applying at its limit of unflushed bytes
 
+use crate::mutant::Mutant;
 use crate::schema::{self, Bucket};
 use crate::{Revision, revision};
 use bolt::{Batch, Op, Reserve};
@@ -318,7 +319,8 @@ impl WriteBuf {
             self.push(record.clone());
         }
         dead.for_each(|older| self.delete(older));
-        for (place, value) in frozen.side.iter().map(|(place, value)| (place.clone(), value.clone())).chain(newer.side) {
+        let side = frozen.side.iter().filter(|_| !Mutant::SideLost.is_on());
+        for (place, value) in side.map(|(place, value)| (place.clone(), value.clone())).chain(newer.side) {
             self.set_side(place.0, place.1, value);
         }
     }

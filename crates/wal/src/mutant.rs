@@ -10,6 +10,8 @@ pub(crate) enum Mutant {
     SyncSkipped,
     /// A new segment comes before the end of the old one is durable.
     CutUnsynced,
+    /// A log without room ends the process.
+    NoRoomIsFatal,
 }
 
 impl Mutant {
@@ -32,10 +34,7 @@ static CHOSEN: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::
 
 /// The names, in the order of the variants.
 #[cfg(feature = "mutants")]
-pub const NAMES: &[&str] = &[
-    "sync-skipped",
-    "cut-unsynced",
-];
+pub const NAMES: &[&str] = &["sync-skipped", "cut-unsynced", "full-disk-ends-process"];
 
 /// Turns one on, or all off with a name that is not here.
 #[cfg(feature = "mutants")]

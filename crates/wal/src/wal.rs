@@ -301,6 +301,7 @@ impl Wal {
                     self.ahead.grown(grown);
                     return Ok(());
                 }
+                Err(error) if Mutant::NoRoomIsFatal.is_on() => return self.or_fail(Err(error)),
                 // Nothing is in the segment yet: another one would not be larger.
                 Err(error) if error.is_no_space() && self.is_fresh => return Err(Error::NoSpace(error)),
                 Err(error) if error.is_no_space() => self.cut_or_fail()?,
@@ -398,6 +399,19 @@ impl Wal {
         self.write_frames(&header, encoder)?;
         self.is_fresh = true;
         self.sync()
+    }
+
+    /// Sees to it that the commit index in the log is at least `index`, whose entry is known to be committed. A snapshot
+    /// record counts from there on only; see [`crate::snapshot_records`].
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    pub fn raise_commit(&mut self, index: u64) -> Result<()> {
+        if self.hard_state.commit() < index {
+            let raised = HardState { commit: Some(index), ..self.hard_state };
+            self.write(&[], Some(&raised))?;
+        }
+        Ok(())
     }
 
     /// Records that a snapshot was taken or received, durably. Its file must be durable already.

@@ -19,6 +19,7 @@ use super::validate::KeySet;
 use super::{Failure, Shared};
 use crate::auth::Need;
 use crate::lease::LeasesView;
+use crate::mutant::Mutant;
 use crate::read::Served;
 
 /// What ranges read: a view, or a transaction in the making.
@@ -65,6 +66,7 @@ pub fn for_each_need<'a>(
             Op::Range(range) => each(Need::read(range.key, range.end))?,
             Op::Put(put) => put_needs(put).try_for_each(&mut *each)?,
             Op::DeleteRange(delete) => delete_needs(delete).try_for_each(&mut *each)?,
+            Op::Txn(_) if Mutant::NestedUnchecked.is_on() => {}
             Op::Txn(nested) => for_each_need(nested, each)?,
             Op::Empty => {}
         }
@@ -76,8 +78,8 @@ pub fn for_each_need<'a>(
 pub fn put_needs<'a>(put: &Put<'a>) -> impl Iterator<Item = Need<'a>> + use<'a> {
     [
         Some(Need::write(put.key, b"")),
-        (put.lease != 0).then_some(Need::LeaseKeys(put.lease)),
-        put.prev_kv.then_some(Need::read(put.key, b"")),
+        (put.lease != 0 && !Mutant::LeaseUnchecked.is_on()).then_some(Need::LeaseKeys(put.lease)),
+        (put.prev_kv && !Mutant::PrevKvUnchecked.is_on()).then_some(Need::read(put.key, b"")),
     ]
     .into_iter()
     .flatten()

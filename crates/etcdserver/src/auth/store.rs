@@ -22,6 +22,7 @@ use prost::Message;
 use sha1::{Digest, Sha1};
 
 use super::perm::{ROOT, Rights, has_root_role, is_valid_range};
+use crate::mutant::Mutant;
 use crate::side::SideChange;
 
 /// bcrypt's default, used when the configured cost is out of range.
@@ -192,6 +193,9 @@ impl AuthStore {
 
     fn raise(state: &mut AuthState, side: &mut Vec<SideChange>) {
         state.revision += 1;
+        if Mutant::AuthRevisionLost.is_on() {
+            return;
+        }
         side.push(SideChange::put(Bucket::Auth, AUTH_REVISION, write_u64(state.revision)));
     }
 
@@ -206,7 +210,9 @@ impl AuthStore {
         let name = text(&role.name);
         side.push(SideChange::put(Bucket::AuthRoles, role.name.clone(), role.encode_to_vec()));
         state.roles.insert(role.name.clone(), role);
-        state.merge_holders(&name);
+        if !Mutant::RightsKept.is_on() {
+            state.merge_holders(&name);
+        }
     }
 
     /// Switches auth on; already on is success. True when it went on.

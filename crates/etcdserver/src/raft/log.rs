@@ -86,6 +86,10 @@ impl Log {
         self.applied = index;
     }
 
+    pub(crate) fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
     pub(crate) fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
     }

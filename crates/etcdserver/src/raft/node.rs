@@ -48,6 +48,8 @@ pub struct Node {
     pub(super) lines: Lines,
     /// Readies handed to the log lane, with what waits for them.
     pub(super) held: VecDeque<Held>,
+    /// The ready with the term and vote that are not durable yet.
+    pub(super) promise: Option<u64>,
     pub(super) handover: Handover,
     pub(super) applied: u64,
     pub(super) proposals: Proposals,
@@ -113,6 +115,7 @@ impl Node {
             effects: Vec::new(),
             lines,
             held: VecDeque::new(),
+            promise: None,
             handover: Handover::default(),
             applied: start.applied,
             proposals: Proposals::new(config.max_request_bytes),
@@ -168,6 +171,7 @@ impl Node {
             RaftInput::LeaseTimes(questions) => self.lease_times(questions),
             RaftInput::Persisted { ready } => self.persisted(ready),
             RaftInput::Applied { index, leases } => self.applied_to(index, leases),
+            RaftInput::ConfApplied(_) if Mutant::RaftNotTold.is_on() => {}
             RaftInput::ConfApplied(applied) => self.conf_applied(applied),
             RaftInput::Versions(versions) => self.announce.versions = versions,
             RaftInput::OwnIdentity(identity) => self.proposals.own_identity = identity,

@@ -4,7 +4,9 @@
 //! 1. Readies reach the log in their order, and are reported durable to raft in that order.
 //! 2. Append answers and all votes and vote requests leave only after the ready they come from, and every ready
 //!    before it, is durable. Heartbeat answers and requests passed on to the leader depend on nothing written.
-//!    A leader's messages leave at once, beside its own write: only what is durable counts for its own vote.
+//!    A leader's messages leave at once, beside its own write: only what is durable counts for its own vote. That
+//!    holds once its term is durable. A lone voter wins an election before that, and with the power the term would go:
+//!    it would come again with other entries, which learners could not tell from those that they have.
 //! 3. Entries reach apply in their order, each once, and only when durable here.
 //! 4. Entries handed over and not yet applied never exceed a bound in bytes, one batch of raft's apart.
 
@@ -50,7 +52,6 @@ fn cost(entry: &eraftpb::Entry) -> u64 {
 impl Node {
     pub(super) fn take_ready(&mut self) {
         let mut ready = self.raft.ready();
-        let leads = self.raft.raft.state == StateRole::Leader;
         for read in ready.take_read_states() {
             self.read_confirmed(&read.request_ctx, read.index);
         }
@@ -65,11 +66,18 @@ impl Node {
         self.raft.mut_store().append(&entries);
         if let Some(hard_state) = ready.hs() {
             let hard_state = hard_state.clone();
+            let known = self.raft.store().hard_state();
+            if (known.term, known.vote) != (hard_state.term, hard_state.vote)
+                && !Mutant::TermBeforeSync.is_on()
+            {
+                self.promise = Some(ready.number());
+            }
             self.raft.mut_store().set_hard_state(hard_state);
         }
         let mut messages = ready.take_messages();
         messages.append(&mut ready.take_persisted_messages());
         self.handover.backlog.extend(ready.take_committed_entries());
+        let leads = self.raft.raft.state == StateRole::Leader && self.promise.is_none();
         self.write_and_send(ready, leads, &entries, snapshot, messages);
     }
 
@@ -169,6 +177,7 @@ impl Node {
             }
         }
         if let Some(last) = last {
+            self.promise.take_if(|promise| *promise <= last);
             self.raft.on_persist_ready(last);
         }
         if !messages.is_empty() {
