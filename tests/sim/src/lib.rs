@@ -20,6 +20,10 @@ pub use failure::{Checker, Failure};
 pub use settings::Settings;
 pub use world::Counts;
 
+/// A tenth of the time goes into memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Report {

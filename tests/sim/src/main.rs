@@ -87,8 +87,17 @@ fn many(from: u64, to: u64) -> ExitCode {
     }
     let runs = to.saturating_sub(from);
     println!("{runs} seeds, {failed} failed, {} s: {}", began.elapsed().as_secs(), shown(&sum));
-    let is_varied =
-        sum.elections.min(sum.crashes).min(sum.snapshots).min(sum.installs).min(sum.member_changes) > 0;
+    let is_varied = [
+        sum.elections,
+        sum.crashes,
+        sum.snapshots,
+        sum.installs,
+        sum.member_changes,
+        sum.denied,
+        sum.full_disks,
+    ]
+    .iter()
+    .all(|count| *count > 0);
     if runs >= FLOOR_RUNS && !is_varied {
         println!("checker floor: something that must happen in {FLOOR_RUNS} runs did not");
         return ExitCode::from(sim::Checker::Floor.exit_code());

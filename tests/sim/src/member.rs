@@ -7,6 +7,7 @@
 mod boot;
 mod file;
 mod log;
+mod room;
 mod turn;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use api::raftpb;
 use disk::mem::MemDisk;
 use etcdserver::apply::Applier;
+use etcdserver::auth::AuthState;
 use etcdserver::bootstrap::StorageOptions;
 use etcdserver::effect::{Append, LeaseTimes, Outcome, RaftEffect, RaftInput, ReplyTo};
 use etcdserver::membership::Cluster;
@@ -30,6 +32,7 @@ use crate::model::Model;
 
 pub(crate) use boot::{Promise, check_state, disk_of};
 pub(crate) use log::LogJob;
+pub(crate) use room::RETRY_NS;
 
 /// A disk refused: the process ends, as in production.
 #[derive(Debug)]
@@ -136,6 +139,8 @@ pub(crate) struct Tuning {
     pub(crate) batch_ops: usize,
     pub(crate) compaction_step: usize,
     pub(crate) is_migrated: bool,
+    /// Whether its disk may be full.
+    pub(crate) may_be_full: bool,
 }
 
 /// A process.
@@ -156,6 +161,10 @@ pub(crate) struct Running {
     options: StorageOptions,
     tuning: Tuning,
     log_jobs: VecDeque<LogJob>,
+    /// The next job of the log lane found no room.
+    pub(crate) log_waits: bool,
+    /// A snapshot that found none, and when it is tried again.
+    postponed: Option<(u64, Local)>,
     pub(crate) log_now: Option<LogJob>,
     pub(crate) commit_now: Option<CommitJob>,
     pub(crate) promise: Promise,
@@ -176,11 +185,15 @@ pub(crate) struct Running {
     snapshot: Option<SnapshotStep>,
     compaction_due: bool,
     compacted: bool,
-    nospace_raised: bool,
+    room: room::Room,
     is_dirty: bool,
     led_term: u64,
     /// Index of the last snapshot that raft has taken: its members are ahead of those applied until that is.
     received: u64,
+    /// Members of the log, of memory or of raft may have changed since they were compared.
+    members_may_differ: bool,
+    /// Users and rights as they were when they were last compared.
+    checked_auth: Option<Arc<AuthState>>,
     /// Set once the member has applied its own removal.
     pub(crate) is_removed: bool,
 }
@@ -195,6 +208,8 @@ pub(crate) struct Member {
     pub(crate) run: Option<Box<Running>>,
     pub(crate) boot: u32,
     pub(crate) paused_until: u64,
+    /// Its disk has a limit for now.
+    pub(crate) is_tight: bool,
     pub(crate) log_stalled_until: u64,
     pub(crate) commit_stalled_until: u64,
     /// Nanoseconds that its monotonic clock is ahead of the world's.

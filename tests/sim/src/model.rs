@@ -5,6 +5,7 @@
 //! shape of an entry's envelope and the membership rules (whose agreement over restarts and snapshots is checked,
 //! not their wording).
 
+mod auth;
 mod kv;
 mod txn;
 
@@ -15,9 +16,11 @@ use api::error::ErrorCode;
 use api::{etcdserverpb as pb, membershippb as mpb, raftpb};
 use bytes::Bytes;
 use etcdserver::apply::request::Envelope;
+use etcdserver::auth::Caller;
 use etcdserver::membership::Cluster;
 use prost::Message;
 
+pub(crate) use auth::{Access, Auth, ROOT};
 pub(crate) use kv::{Change, Keys, in_range};
 
 /// An answer as its bytes, header with revision only; or the refusal.
@@ -57,6 +60,8 @@ pub(crate) struct Model {
     live_leases: usize,
     attached: BTreeMap<i64, BTreeSet<Bytes>>,
     alarms: BTreeSet<(i32, u64)>,
+    /// By index, those that changed something.
+    auths: Vec<(u64, Auth)>,
     pub(crate) cluster: Arc<Cluster>,
     clusters: Vec<(u64, Arc<Cluster>)>,
     /// By index; place 0 is the state before the first entry.
@@ -82,6 +87,7 @@ impl Model {
             live_leases: 0,
             attached: BTreeMap::new(),
             alarms: BTreeSet::new(),
+            auths: vec![(0, Auth::default())],
             clusters: vec![(0, cluster.clone())],
             cluster,
             points: vec![Point { revision: 1, compact: -1, leases: 0 }],
@@ -138,7 +144,7 @@ impl Model {
             Ok(Vec::new())
         } else {
             let envelope = Envelope::parse(&data).expect("entries are requests");
-            self.request(index, envelope.field, envelope.body)
+            self.request(index, &envelope)
         };
         assert!(self.keys.revision <= before + 1, "an entry makes one revision at most");
         self.entries.push(Entry { term: entry.term(), data, answer });
@@ -147,15 +153,15 @@ impl Model {
         self.entries.last().expect("just pushed")
     }
 
-    fn request(&mut self, index: u64, field: u32, body: &[u8]) -> Answer {
+    fn request(&mut self, index: u64, envelope: &Envelope<'_>) -> Answer {
+        let Envelope { field, body, caller, .. } = *envelope;
         match field {
-            3 => Ok(self.range(&decode(body), self.last())?.encode_to_vec()),
-            4 => self.put_request(&decode(body)),
-            5 => self.delete_request(&decode(body)),
-            6 => self.txn_request(&decode(body)),
+            4 => self.put_request(caller, &decode(body)),
+            5 => self.delete_request(caller, &decode(body)),
+            6 => self.txn_request(caller, &decode(body)),
             7 => self.compaction(&decode(body)),
             8 => self.grant(index, &decode(body)),
-            9 => self.revoke(index, &decode(body)),
+            9 => self.revoke(index, caller, &decode(body)),
             10 => self.alarm(&decode(body)),
             11 => Ok(pb::LeaseCheckpointResponse { header: self.header() }.encode_to_vec()),
             1300 => {
@@ -177,6 +183,7 @@ impl Model {
                 });
                 Ok(Vec::new())
             }
+            1000..1300 => self.auth_request(index, field, caller, body),
             other => panic!("entry {index}: nobody here proposes requests of kind {other}"),
         }
     }
@@ -240,8 +247,9 @@ impl Model {
         Ok(answer.encode_to_vec())
     }
 
-    fn revoke(&mut self, index: u64, request: &pb::LeaseRevokeRequest) -> Answer {
+    fn revoke(&mut self, index: u64, caller: Caller<'_>, request: &pb::LeaseRevokeRequest) -> Answer {
         let id = request.id;
+        self.auth().check_lease(caller, Access::Write, self.keys_of(id))?;
         if !self.lease_exists(id) {
             return Err(ErrorCode::LeaseNotFound);
         }

@@ -37,8 +37,8 @@ pub struct Settings {
     pub lazy_sync: bool,
     /// Space quota of the database; 0 for none to speak of.
     pub quota_bytes: i64,
-    /// Room on each disk; 0 for no limit.
-    pub disk_bytes: u64,
+    /// Whether disks are full now and then.
+    pub fills_disks: bool,
     /// Typical way of a message, microseconds.
     pub network_us: u64,
     /// Messages lost, of a thousand.
@@ -69,6 +69,8 @@ pub struct Settings {
     pub lease_checkpoint: bool,
     /// Whether members write down the storage version; without it their directories count as those of 3.5.
     pub is_migrated: bool,
+    /// Changes of users, roles and rights beside a thousand requests; 0: auth is never on.
+    pub auth_per_mille: u64,
     /// Whether one defragmentation follows the other.
     pub is_moving: bool,
 }
@@ -96,7 +98,6 @@ impl Settings {
             leaf_pages: r.pick(&[1, 4]),
             lazy_sync: r.per_mille(400),
             quota_bytes,
-            disk_bytes: 0,
             network_us: r.pick(&[100, 500, 2_000, heartbeat_ms * 300]),
             loss: if calm { 0 } else { r.pick(&[0, 5, 20, 100]) },
             duplicates: if calm { 0 } else { r.pick(&[0, 10, 50]) },
@@ -104,7 +105,7 @@ impl Settings {
             commit_us: r.pick(&[500, 5_000, heartbeat_ms * 1_000]),
             hub_us: r.pick(&[50, 2_000, heartbeat_ms * 2_000]),
             fault_ticks: if calm { 0 } else { r.pick(&[40, 100, 100, 200]) },
-            request_milliticks: r.pick(&[1_000, 1_500, 1_800]),
+            request_milliticks: r.pick(&[300, 500, 1_000]),
             member_ticks: if r.per_mille(200) { 0 } else { r.pick(&[60, 150, 300]) },
             watchers: r.pick(&[2, 6, 12]),
             stream_room: r.pick(&[1, 4, 40]),
@@ -113,6 +114,8 @@ impl Settings {
             lease_checkpoint: r.per_mille(300),
             is_migrated: !r.per_mille(150),
             is_moving: r.per_mille(if quota_bytes > 0 { 600 } else { 150 }),
+            auth_per_mille: if r.per_mille(350) { r.pick(&[10, 40, 100]) } else { 0 },
+            fills_disks: r.per_mille(150),
         }
     }
 }

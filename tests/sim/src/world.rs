@@ -12,6 +12,7 @@ mod history;
 mod members;
 mod network;
 mod requests;
+mod rights;
 mod run;
 mod watchers;
 
@@ -29,6 +30,7 @@ use crate::trace::Trace;
 
 use clients::Clients;
 use history::History;
+use rights::Rights;
 use watchers::Watchers;
 
 pub(crate) use requests::Answer;
@@ -68,6 +70,8 @@ pub(crate) enum Event {
     Fault,
     /// A partition ends.
     Join,
+    /// A disk that was full has room again.
+    Room { member: usize },
     /// A process that ended starts again.
     Start { member: usize },
     /// A member that was removed ends.
@@ -101,6 +105,12 @@ pub struct Counts {
     pub events: u64,
     /// Leases that ended by their time.
     pub expired: u64,
+    /// Changes of users, roles, rights and the switch.
+    pub auth_changes: u64,
+    /// Answers that said that somebody lacks a right.
+    pub denied: u64,
+    /// Disks that something else filled.
+    pub full_disks: u64,
     /// Everything that happened, as a hash.
     pub trace: u64,
     /// How many things that were.
@@ -124,6 +134,9 @@ impl Counts {
             revisions: self.revisions + other.revisions,
             events: self.events + other.events,
             expired: self.expired + other.expired,
+            auth_changes: self.auth_changes + other.auth_changes,
+            denied: self.denied + other.denied,
+            full_disks: self.full_disks + other.full_disks,
             trace: self.trace.rotate_left(1) ^ other.trace,
             notes: self.notes + other.notes,
         }
@@ -135,12 +148,13 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) now: u64,
     number: u64,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: BTreeMap<(u64, u64), Box<Event>>,
     pub(crate) members: Vec<Member>,
     by_id: BTreeMap<u64, usize>,
     pub(crate) model: Model,
     pub(crate) history: History,
     clients: Clients,
+    rights: Rights,
     watchers: Watchers,
     /// Directed ways that are cut.
     cut: BTreeSet<(usize, usize)>,
@@ -157,7 +171,7 @@ pub(crate) struct World {
 impl World {
     pub(super) fn after(&mut self, delay: u64, event: Event) {
         self.number += 1;
-        self.queue.insert((self.now + delay, self.number), event);
+        self.queue.insert((self.now + delay, self.number), Box::new(event));
     }
 
     pub(super) fn tick_ns(&self) -> u64 {

@@ -27,11 +27,22 @@ const STORIES: &[(u64, &str)] = &[
     ),
     (143, "after a failed sync the page cache holds what the disk does not: the machine has to go, too"),
     (212, "the same with a segment in between: the chain of checksums broke"),
+    (
+        3,
+        "with a full log, and with the power going before a bare commit index was synced, the database was ahead of the \
+         commit index in the log: the snapshot record written after the next start did not count, and those that did \
+         were purged with their segments",
+    ),
+    (
+        229,
+        "a lone voter with a learner led a term that was not durable, and sent entries of it; after a power cut it led \
+         the same term once more, with other entries, which the learner took for those that it had",
+    ),
     (9038, "a leader elected again with its own removal still uncommitted went on proposing behind it"),
 ];
 
 /// Settings that others do not have: one member, seven, no faults, no pre-vote, directories of 3.5.
-const FIXED: &[u64] = &[1, 2, 3, 6, 29, 50];
+const FIXED: &[u64] = &[1, 2, 6, 29, 50];
 
 /// New seeds of each run.
 const NEW: u64 = 2;

@@ -121,16 +121,26 @@ impl Content {
         let end = (offset + buf.len() as u64).next_multiple_of(SECTOR);
         let mut old = vec![0; (end - start) as usize];
         self.read(&mut old, start)?;
-        let mut new = old.clone();
-        new[(offset - start) as usize..][..buf.len()].copy_from_slice(buf);
-        for (nth, (old, new)) in
-            old.chunks_exact(SECTOR as usize).zip(new.chunks_exact(SECTOR as usize)).enumerate()
-        {
-            self.note(start / SECTOR + nth as u64, old, new);
+        let head = (offset - start) as usize;
+        let is_same = old[head..head + buf.len()] == *buf;
+        let mut new = [0; SECTOR as usize];
+        for (nth, old) in old.chunks_exact(SECTOR as usize).enumerate() {
+            // Of the buffer, what falls into this sector.
+            let from = nth * SECTOR as usize;
+            let (begin, end) = (head.max(from), (head + buf.len()).min(from + SECTOR as usize));
+            new.copy_from_slice(old);
+            new[begin - from..end - from].copy_from_slice(&buf[begin - head..end - head]);
+            self.note(start / SECTOR + nth as u64, old, &new);
         }
-        self.live.write_all_at(buf, offset)?;
+        let grown = offset + buf.len() as u64;
+        // Zeros over what was never written take no memory, and logs are filled with them ahead.
+        if !is_same {
+            self.live.write_all_at(buf, offset)?;
+        } else if grown > self.len {
+            self.live.set_len(grown)?;
+        }
         self.take_blocks(offset, buf.len() as u64);
-        self.grown_to(offset + buf.len() as u64);
+        self.grown_to(grown);
         Ok(())
     }
 

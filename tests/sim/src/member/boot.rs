@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use api::raftpb;
 use etcdserver::apply::{Applier, Settings};
+use etcdserver::auth::{AuthState, AuthStore};
 use etcdserver::membership::{Cluster, V2Membership};
 use etcdserver::raft::{Node, Start};
+use etcdserver::read::Published;
 use etcdserver::{Config, bootstrap};
 use mvcc::schema::Bucket;
 use mvcc::watch::Hub;
@@ -71,6 +73,8 @@ impl Member {
             options: self.options.clone(),
             tuning: self.tuning,
             log_jobs: std::collections::VecDeque::new(),
+            log_waits: false,
+            postponed: None,
             log_now: None,
             commit_now: None,
             promise,
@@ -88,17 +92,20 @@ impl Member {
             snapshot: None,
             compaction_due,
             compacted: false,
-            nospace_raised: false,
+            room: Default::default(),
             is_dirty: true,
             led_term: 0,
             received: 0,
+            members_may_differ: true,
+            checked_auth: None,
             is_removed: false,
         };
         self.promise = promise;
         self.run = Some(Box::new(run));
         let (mut out, run) = (Vec::new(), self.run.as_mut().expect("just made"));
         let turn = Turn { now, model, seen: &mut |_, _, _| (), out: &mut out };
-        run.tell_versions(&turn)
+        run.tell_versions(&turn)?;
+        run.tell_identity(&turn)
     }
 
     fn check_log_image(&self) -> Result<(), Died> {
@@ -234,7 +241,30 @@ pub(crate) fn check_state(applier: &Applier, model: &Model) {
     }
     let expected = model.leases_at(index);
     ensure!(leases == expected, Hash, "after entry {index}: leases {leases:?}, should be {expected:?}");
+    check_auth(&applier.publish(), &mut None, model);
+    let pairs = [Bucket::Auth, Bucket::AuthUsers, Bucket::AuthRoles].into_iter().flat_map(|bucket| {
+        applier.store().side_iter(bucket).map(move |(key, value)| (bucket, key.clone(), value.clone()))
+    });
+    match AuthStore::restore(pairs, 0) {
+        Ok((stored, _)) => check_auth_state(index, stored.state(), model),
+        Err(error) => fail(Checker::Recovery, format!("after entry {index}: {error:?}")),
+    }
     check_members(applier, model);
+}
+
+/// Checker 7: users, roles and rights are those of the model, looked at when they have changed.
+pub(super) fn check_auth(published: &Published, checked: &mut Option<Arc<AuthState>>, model: &Model) {
+    if checked.as_ref().is_some_and(|checked| Arc::ptr_eq(checked, &published.auth)) {
+        return;
+    }
+    check_auth_state(published.applied, &published.auth, model);
+    *checked = Some(published.auth.clone());
+}
+
+fn check_auth_state(index: u64, state: &AuthState, model: &Model) {
+    if let Some(difference) = model.auth_at(index).difference(state) {
+        fail(Checker::Auth, format!("after entry {index}: {difference}"));
+    }
 }
 
 /// Checker 9, the half that concerns the database: bucket and memory are what the log says.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use etcdserver::apply::alarm;
+use etcdserver::Now;
 use etcdserver::effect::{Committed, RaftInput};
 use etcdserver::install;
 use etcdserver::snapshot::{LocalSnapshot, contents};
 use mvcc::CompactionProgress;
 
+use super::room::Room;
 use super::{CommitJob, Counted, Died, LogJob, Out, Running, SnapshotStep, Turn};
 
 impl Running {
@@ -31,7 +32,7 @@ impl Running {
 
     /// Gives the commit lane what has gathered, when it is time or somebody waits for it.
     pub(super) fn flush(&mut self, turn: &mut Turn<'_>) {
-        if self.commit_now.is_some() {
+        if self.commit_now.is_some() || self.room.retry_at.is_some_and(|at| turn.now.mono_ns < at) {
             return;
         }
         let store = self.applier.store();
@@ -47,15 +48,19 @@ impl Running {
         if force {
             self.snapshot = Some(SnapshotStep::Committing);
         }
-        self.hand_batch(force, turn.out);
+        self.hand_batch(force, turn);
     }
 
-    pub(super) fn hand_batch(&mut self, force: bool, out: &mut Vec<Out>) {
+    fn hand_batch(&mut self, force: bool, turn: &mut Turn<'_>) {
         let is_awaited = force || self.compacted || !self.builds.is_empty();
         let store = self.applier.store_mut();
         // What is awaited must say how far it is, or the file would be taken for older than it is.
-        let batch = if is_awaited { store.freeze_all() } else { store.freeze() };
-        self.unflushed_since = None;
+        let mut batch = if is_awaited { store.freeze_all() } else { store.freeze() };
+        if let Some(batch) = &mut batch {
+            batch.reserve = self.room.admit(batch.reserve);
+        }
+        // Deletions of a compaction may be left, when there is little room.
+        self.unflushed_since = (store.unflushed_ops() > 0).then_some(turn.now.mono_ns);
         if batch.is_none() && !is_awaited {
             return;
         }
@@ -64,21 +69,20 @@ impl Running {
         self.frozen_cluster = self.applier.cluster().clone();
         self.is_dirty = true;
         self.commit_now = Some(CommitJob { batch, force });
-        out.push(Out::Commit);
+        turn.out.push(Out::Commit);
     }
 
-    /// The time of the job of the commit lane is over; false when there was no room, and it is to be tried again.
-    pub(crate) fn finish_commit(&mut self, out: &mut Vec<Out>) -> Result<bool, Died> {
-        let Some(mut job) = self.commit_now.take() else { return Ok(true) };
+    /// The time of the job of the commit lane is over. Without room the batch comes back.
+    pub(crate) fn finish_commit(&mut self, now: Now, out: &mut Vec<Out>) -> Result<(), Died> {
+        let Some(job) = self.commit_now.take() else { return Ok(()) };
         let db = self.db.as_mut().expect("a running member has its database");
-        if let Some(batch) = &mut job.batch {
+        if let Some(batch) = &job.batch {
             match db.commit(batch) {
                 Ok(_) => {}
                 Err(error) if error.is_no_space() => {
-                    batch.reserve = batch.reserve.max(bolt::Reserve::Most);
-                    self.commit_now = Some(job);
-                    self.inbox.push_back(super::Input::NoSpace);
-                    return Ok(false);
+                    out.push(Out::Note("no room: batch", self.frozen_at.0, 0));
+                    self.batch_refused(now.mono_ns);
+                    return Ok(());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -89,11 +93,11 @@ impl Running {
         let view = self.reader.view();
         if job.batch.is_some() {
             self.applier.store_mut().committed(view.clone());
+            self.batch_fitted();
         } else {
             self.applier.store_mut().moved(view.clone());
         }
         self.is_dirty = true;
-        self.nospace_raised = false;
         self.file_at = self.frozen_at;
         let before = std::mem::replace(&mut self.file_cluster, self.frozen_cluster.clone());
         self.durable_cluster = if job.force { self.file_cluster.clone() } else { before };
@@ -104,7 +108,7 @@ impl Running {
             let local = LocalSnapshot::new(&self.file_cluster, self.file_at.0, self.file_at.1);
             self.push_log(LogJob::Snapshot(Box::new(local)), out);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Followers that wait for a database that is as new as the file is now.
@@ -152,11 +156,13 @@ impl Running {
         let view = self.reader.view();
         let (applier, leases) = install::rebuild(view, &self.config, self.applier.cluster(), index)?;
         self.applier = applier;
+        self.members_may_differ = true;
         self.file_at = self.applier.applied();
         self.frozen_at = self.file_at;
         self.file_cluster = self.applier.cluster().clone();
         self.frozen_cluster = self.file_cluster.clone();
         self.unflushed_since = None;
+        self.room = Room::default();
         self.compacted = false;
         self.compaction_due = self.applier.store().is_compacting();
         if self.snapshot.is_some_and(|step| step != SnapshotStep::Recording) {
@@ -168,6 +174,7 @@ impl Running {
         super::boot::check_state(&self.applier, turn.model);
         self.step(turn, RaftInput::Applied { index: self.file_at.0, leases })?;
         self.tell_versions(turn)?;
+        self.tell_identity(turn)?;
         self.publish();
         turn.out.push(Out::Replaced);
         self.reads_reached(turn);
@@ -184,13 +191,5 @@ impl Running {
             Some(snapshot) => self.install(disk, &snapshot, turn),
             None => Ok(()),
         }
-    }
-
-    pub(super) fn no_space(&mut self, turn: &mut Turn<'_>) -> Result<(), Died> {
-        if std::mem::replace(&mut self.nospace_raised, true) {
-            return Ok(());
-        }
-        let proposal = alarm::no_space_proposal(self.applier.cluster().local_id());
-        self.step(turn, RaftInput::Propose(vec![proposal]))
     }
 }

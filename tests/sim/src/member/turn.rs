@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use api::error::ErrorCode;
+use etcdserver::apply::Applied;
+use etcdserver::apply::policy::field;
 use etcdserver::apply::reply::HeaderIds;
 use etcdserver::effect::{
     Append, ClusterVersions, Committed, Proposal, RaftEffect, RaftInput, ReplyTo, RoleChange,
@@ -10,14 +13,16 @@ use etcdserver::effect::{
 use mvcc::schema::{self, Bucket, StorageVersion};
 
 use super::{Counted, Died, Input, LogJob, Out, Running, SnapshotStep, Told, Turn};
-use crate::failure::ensure;
+use crate::failure::{Checker, ensure, fail};
+use crate::model::Model;
 
 impl Running {
     /// When the thread must wake by itself, on the member's monotonic clock.
     pub(crate) fn deadline(&self) -> u64 {
         let mut next = self.node.next_wakeup_ns();
         if let Some(since) = self.unflushed_since.filter(|_| self.commit_now.is_none()) {
-            next = next.min(since + self.tuning.batch_interval_ns);
+            let due = since + self.tuning.batch_interval_ns;
+            next = next.min(self.room.retry_at.map_or(due, |at| at.max(due)));
         }
         next
     }
@@ -47,6 +52,7 @@ impl Running {
         self.flush(turn);
         if self.is_dirty {
             self.publish();
+            super::boot::check_auth(&self.published, &mut self.checked_auth, turn.model);
         }
         if !self.events.is_empty() {
             turn.out.push(Out::Events(std::mem::take(&mut self.events)));
@@ -145,6 +151,7 @@ impl Running {
             }
             RaftEffect::Role(role) => self.role(role, turn),
             RaftEffect::ConfChanged(conf) => {
+                self.members_may_differ = true;
                 self.is_dirty = true;
                 if conf.change.node_id() != 0 {
                     turn.out.push(Out::Count(Counted::MemberChanged));
@@ -174,12 +181,14 @@ impl Running {
     fn append(&mut self, append: Append, turn: &mut Turn<'_>) -> Result<(), Died> {
         if let Some(metadata) = append.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) {
             self.received = metadata.index();
+            self.members_may_differ = true;
         }
         let is_idle = self.log_now.is_none() && self.log_jobs.is_empty() && self.inbox.is_empty();
         // Only a lone member's thread may stand still for a sync: nobody waits for its heartbeats.
         if is_idle && append.snapshot.is_none() && self.is_alone() && append.ready.is_multiple_of(2) {
-            self.append_inline(&append)?;
-            return self.step(turn, RaftInput::Persisted { ready: append.ready });
+            if self.append_inline(&append)? {
+                return self.step(turn, RaftInput::Persisted { ready: append.ready });
+            }
         }
         self.push_log(LogJob::Append(append), turn.out);
         Ok(())
@@ -192,12 +201,15 @@ impl Running {
 
     fn apply(&mut self, committed: Committed, turn: &mut Turn<'_>) -> Result<(), Died> {
         let before = self.applier.applied().0;
+        self.members_may_differ = true;
         for entry in &committed.entries {
             (turn.seen)(turn.model, entry, entry.index() > before);
         }
         let revision = self.applier.store().revision();
         let mut outcome = std::mem::take(&mut self.outcome);
-        self.applier.apply(turn.now, committed, &mut outcome)?;
+        let (model, may_be_full) = (&*turn.model, self.config.quota_bytes > 0 || self.tuning.may_be_full);
+        let mut watch = |applied: Applied<'_>| check_verdict(model, &applied, may_be_full);
+        self.applier.apply_watched(turn.now, committed, &mut outcome, &mut watch, &mut || ())?;
         let (applied, _) = self.applier.applied();
         turn.out.push(Out::Note("applied", applied, self.applier.store().revision().cast_unsigned()));
         self.is_dirty = true;
@@ -218,6 +230,9 @@ impl Running {
         }
         if outcome.cluster_changed {
             self.tell_versions(turn)?;
+        }
+        if outcome.auth_changed {
+            self.tell_identity(turn)?;
         }
         let leases = std::mem::take(&mut outcome.leases);
         self.step(turn, RaftInput::Applied { index: outcome.index.max(before), leases })?;
@@ -264,6 +279,12 @@ impl Running {
         }
     }
 
+    /// With auth on, leases are ended in the name of the root user.
+    pub(super) fn tell_identity(&mut self, turn: &Turn<'_>) -> Result<(), Died> {
+        let identity = self.applier.publish().auth.own_identity();
+        self.step(turn, RaftInput::OwnIdentity(identity))
+    }
+
     /// All members of a run speak one version.
     pub(super) fn tell_versions(&mut self, turn: &Turn<'_>) -> Result<(), Died> {
         let cluster = self.applier.cluster();
@@ -301,9 +322,14 @@ impl Running {
     }
 
     /// Checker 9, the half that concerns raft: once it has followed all that is applied, it has the same members.
-    fn check_raft_members(&self) {
+    fn check_raft_members(&mut self) {
+        // Both change by entries, by conf changes that raft takes, and by snapshots.
+        if !std::mem::take(&mut self.members_may_differ) {
+            return;
+        }
         let status = self.node.status();
         if status.applied != self.applier.applied().0 || status.applied < self.received {
+            self.members_may_differ = true;
             return;
         }
         let members = self.applier.cluster().conf_state();
@@ -318,6 +344,41 @@ impl Running {
             members.learners
         );
     }
+}
+
+/// Checkers 3 and 7: each member, not only the one that is asked, does with a request what the model does. Only a
+/// member that is full may say so of what it carries out all the same.
+fn check_verdict(model: &Model, applied: &Applied<'_>, may_be_full: bool) {
+    let expected = &model.entry(applied.index).expect("it was seen before").answer;
+    let same = match (&applied.result, expected) {
+        (Ok(_), Ok(_)) => true,
+        (Err(ErrorCode::NoSpace), Ok(_)) => may_be_full,
+        (Err(found), Err(expected)) => found == expected,
+        _ => false,
+    };
+    if same {
+        return;
+    }
+    let is_auth = |error: Option<&ErrorCode>| {
+        use ErrorCode::{AuthOldRevision, PermissionDenied, UserEmpty, UserNotFound};
+        error.is_some_and(|e| matches!(e, UserEmpty | UserNotFound | PermissionDenied | AuthOldRevision))
+    };
+    let found = applied.result.as_ref().map(|_| ()).map_err(|error| *error);
+    let is_auth = is_auth(found.as_ref().err()) || is_auth(expected.as_ref().err());
+    let checker = if is_auth || applied.envelope.field >= field::AUTH_ENABLE {
+        Checker::Auth
+    } else {
+        Checker::Linearizability
+    };
+    let expected = expected.as_ref().map(|_| ());
+    let (index, caller) = (applied.index, applied.envelope.caller);
+    let (kind, body) = (applied.envelope.field, applied.envelope.body);
+    fail(
+        checker,
+        format!(
+            "entry {index} of {caller:?}, {kind} {body:x?}: a member says {found:?}, the model {expected:?}"
+        ),
+    );
 }
 
 fn read_ready(waiting: Vec<ReplyTo>, turn: &mut Turn<'_>) {

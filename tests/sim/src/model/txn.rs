@@ -5,6 +5,7 @@ use api::etcdserverpb::compare::TargetUnion;
 use api::etcdserverpb::request_op::Request;
 use api::etcdserverpb::response_op::Response;
 use api::{etcdserverpb as pb, mvccpb};
+use etcdserver::auth::Caller;
 use prost::Message;
 
 use super::kv::Changes;
@@ -17,10 +18,11 @@ struct Bounds {
 }
 
 impl Model {
-    pub(super) fn put_request(&mut self, request: &pb::PutRequest) -> Answer {
+    pub(super) fn put_request(&mut self, caller: Caller<'_>, request: &pb::PutRequest) -> Answer {
         if self.no_space() {
             return Err(ErrorCode::NoSpace);
         }
+        self.check_put_rights(caller, request)?;
         self.check_put(request)?;
         let mut changes = self.keys.begin();
         let answer = self.put(&mut changes, request);
@@ -52,7 +54,8 @@ impl Model {
         pb::PutResponse { header: header(changes.main), prev_kv }
     }
 
-    pub(super) fn delete_request(&mut self, request: &pb::DeleteRangeRequest) -> Answer {
+    pub(super) fn delete_request(&mut self, caller: Caller<'_>, request: &pb::DeleteRangeRequest) -> Answer {
+        self.check_delete_rights(caller, request)?;
         let mut changes = self.keys.begin();
         let answer = self.delete(&mut changes, request);
         self.keys.end(changes);
@@ -120,10 +123,11 @@ impl Model {
         Ok(response)
     }
 
-    pub(super) fn txn_request(&mut self, request: &pb::TxnRequest) -> Answer {
+    pub(super) fn txn_request(&mut self, caller: Caller<'_>, request: &pb::TxnRequest) -> Answer {
         if self.no_space() && puts(request) {
             return Err(ErrorCode::NoSpace);
         }
+        self.check_txn_rights(caller, request)?;
         let mut path = Vec::new();
         self.choose(request, &mut path);
         self.check(request, &mut path.iter())?;

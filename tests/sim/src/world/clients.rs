@@ -10,6 +10,7 @@ use etcdserver::membership::{ConfContext, Member as Record};
 use prost::Message;
 
 use super::requests::{Op, Request};
+use super::rights::Who;
 use super::{Event, World, members::peer_url};
 use crate::random::Random;
 
@@ -99,12 +100,13 @@ impl World {
         let running = self.running();
         if !running.is_empty() {
             let member = self.clients.random.pick(&running);
-            if self.settings.quota_bytes > 0
+            if (self.settings.quota_bytes > 0 || self.settings.fills_disks)
                 && self.clients.random.per_mille(40)
                 && let Some(request) = self.make_disarm()
             {
                 self.request(member, request);
             }
+            self.auth_client(member);
             let mut at = self.clients.random.below(1000);
             for (weight, make) in MIX {
                 if at < weight {
@@ -298,7 +300,7 @@ impl World {
             _ => None,
         };
         if let Some(request) = request {
-            self.request(member, request);
+            self.request_of(member, request, Some(Who::root()));
             return 6 * tick;
         }
         self.clients.lull = 0;

@@ -12,6 +12,9 @@ impl World {
         let running = self.running();
         if !running.is_empty() {
             let member = self.chance.pick(&running);
+            if self.settings.fills_disks && self.chance.per_mille(250) {
+                self.fill_disk(member);
+            }
             match self.chance.below(20) {
                 0..=2 => self.fault_of_power(member),
                 3 => self.crash(member, false),
@@ -75,6 +78,28 @@ impl World {
         } else {
             self.members[member].commit_stalled_until = until;
         }
+    }
+
+    /// Something else takes nearly all the room for a while: of one member mostly, of all of them now and then.
+    fn fill_disk(&mut self, member: usize) {
+        let members = if self.chance.per_mille(150) { self.running() } else { vec![member] };
+        let ticks = self.chance.between(20, 400);
+        for member in members {
+            let left = self.chance.pick(&[0, 8 << 10, 40 << 10, 100 << 10]);
+            self.trace.note(self.now, member, "disk full", left, ticks);
+            let this = &mut self.members[member];
+            this.disk.set_capacity(Some(this.disk.used_bytes() + left));
+            this.is_tight = true;
+            self.counts.full_disks += 1;
+            self.after(ticks * self.tick_ns(), Event::Room { member });
+        }
+    }
+
+    /// There is room again.
+    pub(super) fn room(&mut self, member: usize) {
+        self.trace.note(self.now, member, "room", 0, 0);
+        self.members[member].disk.set_capacity(None);
+        self.members[member].is_tight = false;
     }
 
     fn join_later(&mut self) {

@@ -21,6 +21,7 @@ impl World {
             this.log_stalled_until = 0;
             this.commit_stalled_until = 0;
             this.disk.set_capacity(None);
+            this.is_tight = false;
             if this.run.is_none() {
                 self.after(1_000, Event::Start { member });
             } else {
@@ -59,7 +60,7 @@ impl World {
         if self.now < least {
             self.run_until(least);
         }
-        self.queue.retain(|_, event| !matches!(event, Event::Client | Event::Operator | Event::Fault));
+        self.queue.retain(|_, event| !matches!(**event, Event::Client | Event::Operator | Event::Fault));
         self.leave_strangers();
         self.wait("the last request", |world| world.not_together().or_else(|| world.lagging_watcher()));
         self.wait_for_leases();

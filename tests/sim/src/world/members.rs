@@ -48,11 +48,9 @@ impl World {
             batch_ops: settings.batch_ops as usize,
             compaction_step: settings.compaction_step,
             is_migrated: settings.is_migrated,
+            may_be_full: settings.fills_disks,
         };
         let disk = MemDisk::new();
-        if settings.disk_bytes > 0 {
-            disk.set_capacity(Some(settings.disk_bytes));
-        }
         Member {
             config,
             options,
@@ -62,6 +60,7 @@ impl World {
             run: None,
             boot: 0,
             paused_until: 0,
+            is_tight: false,
             log_stalled_until: 0,
             commit_stalled_until: 0,
             mono_ahead: self.chance.below(1 << 40),
@@ -105,7 +104,7 @@ impl World {
         if at < run.wake_at {
             run.wake_at = at;
             self.number += 1;
-            self.queue.insert((at.max(self.now), self.number), Event::Turn { member, boot });
+            self.queue.insert((at.max(self.now), self.number), Box::new(Event::Turn { member, boot }));
         }
     }
 
@@ -157,29 +156,28 @@ impl World {
     }
 
     pub(super) fn log_done(&mut self, member: usize) {
+        let world_ns = self.now;
         let World { members, model, .. } = self;
         let this = &mut members[member];
-        let disk = disk_of(this);
+        let (disk, now) = (disk_of(this), this.now(world_ns));
         let Some(run) = this.run.as_mut() else { return };
         let mut out = Vec::new();
-        if let Err(Died(text)) = run.finish_log(&*disk, model, &mut out) {
+        if let Err(Died(text)) = run.finish_log(now, &*disk, model, &mut out) {
             return self.died(member, &text);
         }
         self.carry_out(member, out);
         self.wake(member, self.now + 5_000);
-        self.begin_log(member);
+        if !self.log_waits(member) {
+            self.begin_log(member);
+        }
     }
 
     pub(super) fn commit_done(&mut self, member: usize) {
+        let now = self.members[member].now(self.now);
         let Some(run) = self.members[member].run.as_mut() else { return };
         let mut out = Vec::new();
-        match run.finish_commit(&mut out) {
-            Ok(true) => {}
-            Ok(false) => {
-                let boot = self.members[member].boot;
-                self.after(500_000_000, Event::Commit { member, boot });
-            }
-            Err(Died(text)) => return self.died(member, &text),
+        if let Err(Died(text)) = run.finish_commit(now, &mut out) {
+            return self.died(member, &text);
         }
         self.carry_out(member, out);
         self.wake(member, self.now + 5_000);
@@ -249,6 +247,12 @@ impl World {
         let started = self.members[member].start(self.now, &mut self.model);
         if let Err(Died(text)) = started {
             let is_planned = self.members[member].disk.clear_fault();
+            if self.members[member].is_tight && !is_planned {
+                // Without room for the files that a start makes there is none: it is tried again.
+                self.trace.note(self.now, member, "no room: start", 0, 0);
+                self.members[member].boot += 1;
+                return self.after(20 * self.tick_ns(), Event::Start { member });
+            }
             if !is_planned {
                 fail(Checker::Recovery, format!("member {member} does not start: {text}"));
             }

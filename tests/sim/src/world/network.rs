@@ -6,7 +6,7 @@ use api::raftpb::{self, MessageType};
 use etcdserver::effect::RaftInput;
 
 use super::{Event, World};
-use crate::member::{Counted, Input, Out, disk_of};
+use crate::member::{Counted, Input, Out, RETRY_NS, disk_of};
 use crate::trace::NOBODY;
 
 /// What one write of a received database carries.
@@ -185,22 +185,31 @@ impl World {
 
     pub(super) fn begin_log(&mut self, member: usize) {
         let stalled = self.members[member].log_stalled_until.saturating_sub(self.now);
-        let boot = self.members[member].boot;
+        let (boot, now) = (self.members[member].boot, self.members[member].now(self.now));
         let Some(run) = &mut self.members[member].run else { return };
-        match run.begin_log() {
-            Ok(false) => {
-                // No room, and nothing under way: it is tried again.
-                if run.log_now.is_none() && run.has_log_jobs() {
-                    self.after(500_000_000, Event::Log { member, boot });
-                    self.wake(member, self.now + 1_000);
-                }
-            }
+        if run.log_waits {
+            return;
+        }
+        match run.begin_log(now) {
+            Ok(false) => _ = self.log_waits(member),
             Ok(true) => {
                 let delay = stalled + self.timing.delay(self.settings.sync_us * 1_000);
                 self.after(delay, Event::Log { member, boot });
             }
             Err(died) => self.died(member, &died.0),
         }
+    }
+
+    /// Whether the log lane has just found no room: then it is tried again.
+    pub(super) fn log_waits(&mut self, member: usize) -> bool {
+        let boot = self.members[member].boot;
+        let waits = self.members[member].run.as_ref().is_some_and(|run| run.log_waits);
+        if waits {
+            self.trace.note(self.now, member, "no room: log", 0, 0);
+            self.after(RETRY_NS, Event::Log { member, boot });
+            self.wake(member, self.now + 1_000);
+        }
+        waits
     }
 
     pub(super) fn begin_commit(&mut self, member: usize) {

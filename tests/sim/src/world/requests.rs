@@ -1,13 +1,15 @@
-//! Requests of clients on their way, and their answers: checker 3, and what of 5 and 6 shows in answers.
+//! Requests of clients on their way, and their answers: checker 3, and what of 5, 6 and 7 shows in answers.
+
+use std::sync::Arc;
 
 use api::etcdserverpb as pb;
 use bytes::Bytes;
 use etcdserver::apply::request::{Envelope, Range};
-use etcdserver::auth::Caller;
-use etcdserver::effect::{LeaseQuestion, LeaseTimes, Proposal, RaftInput, Renewal, ReplyTo};
+use etcdserver::effect::{Identity, LeaseQuestion, LeaseTimes, Proposal, RaftInput, Renewal, ReplyTo};
 use etcdserver::read;
 use prost::Message;
 
+use super::rights::{Who, caller, is_about_rights};
 use super::{Event, World};
 use crate::failure::{Checker, ensure, fail};
 use crate::member::{Input, Told};
@@ -36,6 +38,9 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Op {
     pub(crate) request: Request,
+    who: Option<Who>,
+    /// Who that is, as the member it reached says.
+    identity: Option<Arc<Identity>>,
     sent: u64,
     /// What some client knew when it was sent: an index that its effect must follow.
     must_see: u64,
@@ -57,27 +62,43 @@ pub(crate) enum Answer {
 
 impl World {
     /// A client sends a request to a member.
-    pub(super) fn request(&mut self, member: usize, request: Request) -> u32 {
+    pub(super) fn request(&mut self, member: usize, request: Request) {
+        let who = self.who();
+        self.request_of(member, request, who);
+    }
+
+    /// The same, and it says who it is.
+    pub(super) fn request_of(&mut self, member: usize, request: Request, who: Option<Who>) {
         let op = self.clients.ops.len() as u32;
         self.counts.operations += 1;
         let must_see = self.history.acknowledged;
-        self.clients.ops.push(Op { request, sent: self.now, must_see, answered: false, refused: false });
+        self.clients.ops.push(Op {
+            request,
+            who,
+            identity: None,
+            sent: self.now,
+            must_see,
+            answered: false,
+            refused: false,
+        });
         let delay = self.network.delay(self.settings.network_us * 1_000);
         self.after(delay, Event::Request { member, op });
-        op
     }
 
     /// It reaches the member: what the edge does with it.
     pub(super) fn request_arrived(&mut self, member: usize, op: u32) {
+        let known = &self.clients.ops[op as usize];
+        let identity = self.identified(member, known.who.as_ref());
+        if let Err(code) = self.edge(member, &known.request, identity.as_ref()) {
+            return self.reply(op, Answer::Told(Told::Refused(code.into())));
+        }
+        self.clients.ops[op as usize].identity.clone_from(&identity);
         let Some(run) = &self.members[member].run else { return };
         let to = ReplyTo { thread: 0, connection: 0, stream: op };
         let input = match &self.clients.ops[op as usize].request {
-            Request::Write { field, body } => Input::Propose(Proposal {
-                reply_to: Some(to),
-                identity: None,
-                field: *field,
-                body: body.clone(),
-            }),
+            Request::Write { field, body } => {
+                Input::Propose(Proposal { reply_to: Some(to), identity, field: *field, body: body.clone() })
+            }
             Request::Range { request, .. } if request.serializable || run.published.reads_are_local => {
                 return self.serve(member, op);
             }
@@ -101,10 +122,11 @@ impl World {
     /// A range is answered from what is published now.
     fn serve(&mut self, member: usize, op: u32) {
         let Some(run) = &self.members[member].run else { return };
-        let Request::Range { body, .. } = &self.clients.ops[op as usize].request else { return };
+        let known = &self.clients.ops[op as usize];
+        let Request::Range { body, .. } = &known.request else { return };
         let range = Range::parse(body).expect("clients send whole messages");
         let mut out = Vec::new();
-        let served = read::range(&run.published, Caller::default(), &range, &mut out);
+        let served = read::range(&run.published, caller(known.identity.as_ref()), &range, &mut out);
         let response = served.map(|_| {
             let mut response = pb::RangeResponse::decode(&out[..]).expect("answers can be read");
             response.header = header(response.header.unwrap_or_default().revision);
@@ -194,13 +216,20 @@ impl World {
                 Linearizability,
                 "request {op} was answered for entry {index}, which is another request"
             );
+            let own = caller(self.clients.ops[op as usize].identity.as_ref());
+            ensure!(
+                envelope.caller == own,
+                Auth,
+                "request {op} of {own:?} is entry {index} of {:?}",
+                envelope.caller
+            );
         }
         let is_full = matches!(result, Err(status) if is_no_space(status));
         let same = match (result, &entry.answer) {
             (Ok(bytes), Ok(expected)) => bytes == expected || !matches!(request, Request::Write { .. }),
             (Err(status), Err(code)) => status.message == code.message(),
             // What passes the quota is carried out and answered with an error all the same.
-            (Err(_), Ok(_)) => is_full && (self.settings.quota_bytes > 0 || self.settings.disk_bytes > 0),
+            (Err(_), Ok(_)) => is_full && (self.settings.quota_bytes > 0 || self.settings.fills_disks),
             (Ok(_), Err(_)) => false,
         };
         ensure!(
@@ -209,6 +238,7 @@ impl World {
             "request {op} {request:?}, entry {index}, was answered {result:x?}; the model says {:x?}",
             entry.answer
         );
+        self.count_rights(result.as_ref().err());
         let is_ok = result.is_ok();
         self.clients.done(request, is_ok);
     }
@@ -229,7 +259,14 @@ impl World {
             );
             self.history.acknowledged = self.history.acknowledged.max(applied);
         }
-        let expected = self.model.range(request, applied);
+        let own = caller(self.clients.ops[op as usize].identity.as_ref());
+        let permitted = self.model.auth_at(applied).check_read(own, request);
+        ensure!(
+            permitted.is_ok() || response.is_err(),
+            Auth,
+            "read {op} {request:?} of {own:?} at {applied} was answered, should be {permitted:?}"
+        );
+        let expected = permitted.and_then(|()| self.model.range(request, applied));
         let same = match (response, &expected) {
             (Ok(bytes), Ok(expected)) => *bytes == expected.encode_to_vec(),
             (Err(status), Err(code)) => status.message == code.message(),
@@ -241,6 +278,11 @@ impl World {
             "read {op} {request:?} at {applied} gave {:?}, the model {expected:?}",
             response.as_ref().map(|bytes| pb::RangeResponse::decode(&bytes[..]))
         );
+        self.count_rights(response.as_ref().err());
+    }
+
+    fn count_rights(&mut self, error: Option<&api::Status>) {
+        self.counts.denied += u64::from(error.is_some_and(|status| is_about_rights(&status.message)));
     }
 
     /// A lease is said not to exist: it must not have existed all the time.
@@ -290,6 +332,7 @@ impl World {
         let is_definite = status.message == api::error::ErrorCode::TooManyRequests.message()
             || status.message == api::error::ErrorCode::RequestTooLarge.message();
         self.clients.ops[op as usize].refused = is_definite;
+        self.count_rights(Some(status));
         self.clients.done(request, false);
     }
 

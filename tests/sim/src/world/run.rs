@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::clients::Clients;
 use super::history::History;
 use super::members::peer_url;
+use super::rights::Rights;
 use super::watchers::Watchers;
 use super::{Counts, Event, World};
 use crate::model::Model;
@@ -28,6 +29,7 @@ impl World {
             by_id: BTreeMap::new(),
             history: History::default(),
             clients: Clients::new(seed),
+            rights: Rights::new(seed),
             watchers: Watchers::new(seed),
             cut: BTreeSet::new(),
             network: Random::new(seed, 2),
@@ -73,6 +75,7 @@ impl World {
         self.counts.ticks = self.now / self.tick_ns();
         self.counts.entries = self.model.last();
         self.counts.revisions = self.model.keys.revision.cast_unsigned();
+        self.counts.auth_changes = self.model.auth_changes();
         self.counts.expired = self.history.expirations;
         self.counts.trace = self.trace.hash();
         self.counts.notes = self.trace.count();
@@ -92,12 +95,12 @@ impl World {
         self.now = end;
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Box<Event>) {
         if let Some(member) = event.process() {
             let until = self.members[member].paused_until;
             if until > self.now {
                 // A process that wakes up takes clients and peers, and its own timers, in no order of arrival.
-                let late = matches!(event, Event::Arrive { .. });
+                let late = matches!(*event, Event::Arrive { .. });
                 let after = if late { self.timing.below(5_000_000) } else { 0 };
                 self.number += 1;
                 self.queue.insert((until + after, self.number), event);
@@ -109,7 +112,7 @@ impl World {
         {
             return;
         }
-        match event {
+        match *event {
             Event::Turn { member, .. } => self.turn(member),
             Event::Arrive { member, input } => self.arrive(member, input),
             Event::Log { member, .. } => self.log_done(member),
@@ -128,6 +131,7 @@ impl World {
             Event::Connect { watcher } => self.connect(watcher),
             Event::Fault => self.fault(),
             Event::Join => self.join(),
+            Event::Room { member } => self.room(member),
             Event::Start { member } => self.start(member),
             Event::Leave { member, .. } => self.leave(member),
         }
