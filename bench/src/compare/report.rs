@@ -118,7 +118,8 @@ fn store(text: &mut String, options: &Options, go: &Store, ours: &Store) {
         text,
         "\nA store of {keys} keys of 32 B with values of 256 B, one run each. Anonymous memory is RssAnon {} s after the \
          last write; the mapped database counts as page cache. The compaction drops 90 % of {} revisions beside puts of \
-         64 clients; the defragmentation runs beside 200 puts and 200 gets per second, each due at its time.\n",
+         64 clients; the defragmentation, after a second compaction, runs beside 200 puts and 200 gets per second, \
+         each due at its time.\n",
         options.settle,
         keys * 6,
     );

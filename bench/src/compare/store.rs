@@ -133,8 +133,10 @@ fn revision(server: &Server) -> Result<f64> {
     answer["extra"]["revision"].as_f64().ok_or_else(|| "no revision in the answer".to_string())
 }
 
-/// Defragments beside a put and a get every five milliseconds, due whether or not earlier ones were answered.
+/// Defragments beside a put and a get every five milliseconds, due whether or not earlier ones were answered. All history
+/// goes first: what the puts after the compaction wrote fills the room that it made.
 fn defragment(server: &Server, store: &mut Store) -> Result<()> {
+    server.run(&format!("compact --physical --revision {}", revision(server)?))?;
     let beside =
         "--clients 64 --conns 4 --rate 200 --duration 25 --warmup 1 --allow-errors --prefix /beside/";
     let puts = server.begin(&format!("put {beside} --key-space-size 100"))?;

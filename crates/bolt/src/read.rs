@@ -84,12 +84,12 @@ impl<'v> Bucket<'v> {
 
     /// A cursor that stands before the first entry and after the last.
     pub fn cursor(&self) -> Cursor<'v> {
-        Cursor { bucket: *self, path: [Step::default(); HEIGHT_MAX], height: 0, at: At::Outside }
+        Cursor { bucket: *self, path: [Step::default(); HEIGHT_MAX], height: 0, at: At::Outside, reads_ahead: false }
     }
 
     /// The bucket's leaves in key order, the pages ahead asked for in time.
     pub fn leaves(&self) -> Leaves<'v> {
-        Leaves { cursor: self.cursor(), started: false }
+        Leaves { cursor: self.cursor().reading_ahead(), started: false }
     }
 }
 
@@ -119,6 +119,7 @@ pub struct Cursor<'v> {
     path: [Step; HEIGHT_MAX],
     height: usize,
     at: At<'v>,
+    reads_ahead: bool,
 }
 
 /// Which way a descent or a step goes.
@@ -141,9 +142,19 @@ impl<'v> Cursor<'v> {
             let below = self.bucket.child(&page, child, &mut levels)?;
             self.path[self.height] = Step { page: page.id(), child: child as u32 };
             self.height = levels;
+            if self.reads_ahead && below.is_leaf() {
+                self.bucket.pages.read_ahead(&page);
+            }
             page = below;
         }
         Ok(page)
+    }
+
+    /// From now on asks the system for all leaves of a branch when it comes to the first of them: for long walks over
+    /// what may not be in memory.
+    pub fn reading_ahead(mut self) -> Cursor<'v> {
+        self.reads_ahead = true;
+        self
     }
 
     fn root(&mut self) -> Result<Page<'v>> {
@@ -296,11 +307,6 @@ impl<'v> Leaves<'v> {
             let root = self.cursor.root()?;
             Some(self.cursor.descend_to(root, Side::First)?)
         };
-        if let Some(step) = self.cursor.height.checked_sub(1).map(|i| self.cursor.path[i])
-            && step.child == 0
-        {
-            self.cursor.bucket.pages.read_ahead(&self.cursor.bucket.pages.page(step.page)?);
-        }
         Ok(page.map(|page| Leaf { page }))
     }
 }

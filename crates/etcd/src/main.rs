@@ -20,6 +20,7 @@ mod member;
 mod metrics;
 mod net;
 mod rafthttp;
+mod runtime;
 mod start;
 mod tls;
 mod v3rpc;

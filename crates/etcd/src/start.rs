@@ -36,6 +36,7 @@ use crate::net::enter::Serves;
 use crate::net::listen::{Entrance, Guarded, Listener, SocketOptions, bind, bind_clients};
 use crate::net::thread::Thread;
 use crate::rafthttp::{Dialer, Local, Transport};
+use crate::runtime;
 use crate::tls::{self, ServerTls};
 
 pub(crate) use lines::say_advice;
@@ -408,19 +409,11 @@ fn serve_clients(shared: &Arc<Shared>, entrances: Vec<Entrance>) -> Vec<thread::
 }
 
 fn network(number: u16, shared: Arc<Shared>, entrances: Vec<Entrance>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(WORKERS_MAX)
-        .thread_keep_alive(Duration::from_secs(5))
-        .build()
-        .expect("a runtime can be built");
+    let runtime = runtime::of_one_thread();
     runtime.block_on(Thread::new(number, shared).run(entrances));
     // Workers of calls that are over may still read the file; they end by themselves.
     runtime.shutdown_background();
 }
-
-/// Threads for hashes and snapshots, per network thread; further requests wait.
-const WORKERS_MAX: usize = 8;
 
 fn notify_init(logger: &Logger) {
     logger.info("notifying init daemon", &[]);

@@ -111,6 +111,13 @@ impl Store {
         self.compactor.is_busy()
     }
 
+    /// The record from which on the next step of the compaction reads the file; `None` when it reads nothing.
+    pub fn compaction_reads_from(&self) -> Option<Revision> {
+        let job = self.compactor.running.as_ref()?;
+        let hashing = job.hashing.as_ref()?;
+        matches!(job.stage, Stage::Sweeping(_)).then_some(hashing.next)
+    }
+
     /// The last compaction carried out; -1 for none. Durable once a commit after its end is.
     pub fn finished_compaction(&self) -> i64 {
         let mark = self.side(Bucket::Meta, schema::FINISHED_COMPACT_REV);

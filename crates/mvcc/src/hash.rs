@@ -3,7 +3,8 @@
 //! `HashKV` at revision R, with compact revision C: CRC-32C of the word `key` and then, in revision order, of
 //! bucket key and value of every record with main <= R, leaving out
 //! - records with main <= C that are not among the kept ones: of each key that exists at R, its newest revision
-//!   not after R. If no key exists at R, nothing is left out by this rule, as in Go;
+//!   not after R. If no key exists at R, those that the compaction keeps: of each key that exists at C, its newest
+//!   revision not after C. (Go then takes all that it finds, which is the same once the compaction has ended);
 //! - a tombstone with main = C, since versions before 3.4.34 and 3.5.16 remove it.
 //!
 //! The compaction hash is the same walk with C the previous compact revision, R the new one and the kept ones
@@ -72,7 +73,7 @@ pub(crate) fn hash_kv(state: &State, asked: i64) -> Result<HashKv> {
         return Err(Error::FutureRevision);
     }
     let revision = if asked == 0 { state.revision } else { asked };
-    let kept = Kept::at(state, revision);
+    let kept = kept(state, revision);
     let records = state.records();
     let mut hasher = KvHasher::new();
     records.walk(Revision::default(), &mut |stored| {
@@ -80,7 +81,8 @@ pub(crate) fn hash_kv(state: &State, asked: i64) -> Result<HashKv> {
             return false;
         }
         let old = stored.revision.main <= compact_revision;
-        if !(old && (kept.leaves_out(stored.revision) || is_compacted_tombstone(&stored, compact_revision))) {
+        let left_out = kept.binary_search(&stored.revision).is_err() || is_compacted_tombstone(&stored, compact_revision);
+        if !(old && left_out) {
             hasher.add(&stored);
         }
         true
@@ -92,40 +94,29 @@ pub(crate) fn is_compacted_tombstone(stored: &Stored<'_>, compact_revision: i64)
     stored.tombstone && stored.revision.main == compact_revision
 }
 
-/// Which records not above the compact revision belong to the hash.
-enum Kept {
-    /// These, sorted.
-    Only(Vec<Revision>),
-    /// All but these, sorted: what compactions have taken away, though it may still be in the file.
-    AllBut(Vec<Revision>),
-}
-
-impl Kept {
-    fn at(state: &State, revision: i64) -> Kept {
+/// Which records not above the compact revision belong to the hash, sorted.
+///
+/// Where no key exists at `revision`, Go takes every record that is in the file. Once a compaction has ended those
+/// are what it keeps; while it is under way they are more, by as much as it has not come to, and members that are
+/// compared then differ without a fault in any of them. What the compaction keeps is the same at all times.
+fn kept(state: &State, revision: i64) -> Vec<Revision> {
+    if state.compact_revision <= 0 {
+        return Vec::new();
+    }
+    let kept_at = |at: i64| {
         let mut any = false;
         let mut kept = Vec::new();
-        if state.compact_revision > 0 {
-            state.index.keep(revision, &mut |modified| {
-                any = true;
-                if modified.main <= state.compact_revision {
-                    kept.push(modified);
-                }
-            });
-        }
-        if any {
-            kept.sort_unstable();
-            Kept::Only(kept)
-        } else {
-            Kept::AllBut(taken_away(state.records()))
-        }
-    }
-
-    fn leaves_out(&self, revision: Revision) -> bool {
-        match self {
-            Kept::Only(kept) => kept.binary_search(&revision).is_err(),
-            Kept::AllBut(gone) => gone.binary_search(&revision).is_ok(),
-        }
-    }
+        state.index.keep(at, &mut |modified| {
+            any = true;
+            if modified.main <= state.compact_revision {
+                kept.push(modified);
+            }
+        });
+        any.then_some(kept)
+    };
+    let mut kept = kept_at(revision).or_else(|| kept_at(state.compact_revision)).unwrap_or_default();
+    kept.sort_unstable();
+    kept
 }
 
 /// Records that compactions have taken away and that a walk may still meet, sorted.

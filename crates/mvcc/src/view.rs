@@ -144,6 +144,29 @@ impl View {
         self.0.side.map(bucket).iter()
     }
 
+    /// Brings records from `from` on, about `bytes` of them, from the disk into memory, for a reader that must not wait
+    /// for the disk. Returns the first that it did not come to; `None` at the end of the file.
+    pub fn read_ahead(&self, from: Revision, bytes: usize) -> Result<Option<Revision>> {
+        /// No page of the system is smaller.
+        const PAGE: usize = 4096;
+        let Some(bucket) = self.0.file.bucket(Bucket::Key.name())? else { return Ok(None) };
+        let mut cursor = bucket.cursor().reading_ahead();
+        let mut entry = cursor.seek(&from.key())?;
+        let mut read = 0;
+        while let Some((key, value)) = entry {
+            if read >= bytes {
+                return Ok(Revision::from_key(key).map(|(revision, _)| revision));
+            }
+            // Whatever else of a page is looked at comes with its first byte.
+            for byte in value.iter().step_by(PAGE) {
+                std::hint::black_box(*byte);
+            }
+            read += key.len() + value.len();
+            entry = cursor.next()?;
+        }
+        Ok(None)
+    }
+
     /// The file as this view sees it: what was committed when the view was made.
     pub fn file(&self) -> &bolt::View {
         &self.0.file

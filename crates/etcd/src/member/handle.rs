@@ -48,6 +48,8 @@ pub(crate) enum MemberInput {
     NoRoom(String),
     /// The log, or a snapshot, found no room; in words.
     NoSpace(String),
+    /// What a compaction reads next is in memory up to this record; `None`: all of it.
+    ReadAhead(Option<mvcc::Revision>),
     /// A message of a peer of the same cluster.
     Peer(raftpb::Message),
     /// A snapshot of the leader, whose database is saved as `<index>.snap.db`.

@@ -4,6 +4,7 @@
 //! One turn: take all input, step raft, do what raft asks for until it asks for nothing, publish, send answers. The
 //! published state is replaced before the answers of the same turn leave: whoever sees an answer sees its effect.
 
+mod ahead;
 mod apply;
 mod file;
 mod install;
@@ -30,6 +31,7 @@ use etcdserver::raft::Node;
 use mvcc::EventBatch;
 use tokio::sync::oneshot;
 
+use self::ahead::Ahead;
 use crate::http::PEER_THREAD;
 use crate::member::ask::TASK_THREAD;
 use crate::member::commit;
@@ -114,6 +116,8 @@ pub(crate) struct Lane {
     compacted: Option<i64>,
     /// The same, while that batch is with the commit thread.
     compacted_in_batch: Option<i64>,
+    /// What the compaction finds in memory.
+    ahead: Ahead,
     /// The applied index at the last step of a compaction.
     applied_at_compaction: u64,
     room: room::Room,
@@ -180,6 +184,7 @@ impl Lane {
             snapshot: None,
             sizes,
             compaction_due,
+            ahead: Ahead::default(),
             compacted: None,
             compacted_in_batch: None,
             applied_at_compaction: 0,
@@ -248,6 +253,7 @@ impl Lane {
             }
             MemberInput::Committed(committed) => self.committed(committed),
             MemberInput::CommitNow(done) => self.file_waiters.push((self.applier.applied().0, done)),
+            MemberInput::ReadAhead(to) => self.read_ahead(to),
             MemberInput::NoRoom(what) => self.batch_refused(&what),
             MemberInput::NoSpace(what) => self.no_space(&what),
             MemberInput::Peer(message) => {

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::raftpb::{Message, MessageType};
 use api::version::Version;
@@ -28,6 +28,7 @@ use crate::member::handle::{MemberInput, Shared};
 use crate::member::mailbox::ThreadMailbox;
 use crate::metrics;
 use crate::net::listen::Guarded;
+use crate::runtime;
 
 /// Bytes of messages that the peers' thread has not looked at yet. It looks all the time.
 const OUTGOING_BYTES: usize = 256 << 20;
@@ -40,8 +41,6 @@ const REMOTE_URLS_MAX: usize = 16;
 /// Databases on their way to peers at one time, as in etcd; and from peers.
 const SNAPSHOTS_OUT: usize = 16;
 const SNAPSHOTS_IN: usize = 4;
-/// Threads that read and write files of snapshots.
-const WORKERS_MAX: usize = 8;
 
 /// What the transport starts from.
 pub(crate) struct Local {
@@ -94,12 +93,7 @@ pub(crate) struct Transport {
 impl Transport {
     /// Starts the thread; there are no peers yet.
     pub(crate) fn new(local: Local) -> Transport {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(WORKERS_MAX)
-            .thread_keep_alive(Duration::from_secs(5))
-            .build()
-            .expect("a runtime can be built");
+        let runtime = runtime::of_one_thread();
         let handle = runtime.handle().clone();
         let inner = Arc::new(Inner {
             identity: Identity::new(local.member_id, local.cluster_id, local.version, &local.peer_urls),

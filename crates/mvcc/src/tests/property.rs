@@ -4,7 +4,8 @@ use super::model::{Found, Model, Refused};
 use super::{Member, range};
 use crate::schema::Bucket;
 use crate::{
-    CompactionProgress, Error, EventKind, KeyValue, RangeEnd, RangeQuery, SortOrder, SortTarget, View,
+    CompactionProgress, Error, EventKind, KeyValue, RangeEnd, RangeQuery, Revision, SortOrder, SortTarget,
+    View,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -367,12 +368,27 @@ impl Run {
         }
     }
 
-    /// While a compaction is under way its answer depends on how far it is, in Go as well.
+    /// The same whether a compaction is under way or has ended.
     fn check_hash(&mut self, asked: i64) {
-        if self.now.model.jobs.is_empty() {
-            let hash = self.member.store.view().hash_kv(asked);
-            same(hash.map(|h| (h.hash, h.compact_revision, h.revision)), &self.now.model.hash_kv(asked));
+        let hash = self.member.store.view().hash_kv(asked);
+        same(hash.map(|h| (h.hash, h.compact_revision, h.revision)), &self.now.model.hash_kv(asked));
+    }
+
+    /// Reading ahead piece by piece comes to every record of the file and to its end.
+    fn check_read_ahead(&self) {
+        let view = self.member.store.view();
+        let (mut from, mut seen) = (Some(Revision::default()), Vec::new());
+        while let Some(at) = from {
+            from = view.read_ahead(at, 1).unwrap();
+            assert!(from.is_none_or(|next| next > at), "{from:?} after {at:?}");
+            seen.extend(from);
         }
+        let Some(bucket) = view.file().bucket(Bucket::Key.name()).unwrap() else { return };
+        let (mut cursor, mut stored) = (bucket.cursor(), Vec::new());
+        while let Some((key, _)) = cursor.next().unwrap() {
+            stored.push(Revision::from_key(key).unwrap().0);
+        }
+        assert_eq!(seen[..], stored[stored.len().min(1)..]);
     }
 
     /// What a file with the batch just frozen says: a compaction some of whose deletes wait is not finished.
@@ -418,6 +434,7 @@ impl Run {
 
     fn end(mut self) {
         self.check_side();
+        self.check_read_ahead();
         while let CompactionProgress::Working | CompactionProgress::Finished(_) = {
             let progress = self.member.store.compaction_step(5).unwrap();
             if let CompactionProgress::Finished(at) = progress {

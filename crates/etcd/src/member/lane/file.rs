@@ -16,7 +16,7 @@ impl Lane {
     /// One bounded step of a compaction, when it is due.
     pub(super) fn compaction_step(&mut self, now: Now) {
         let is_due = self.compaction_due.is_some_and(|due| due <= now.mono_ns);
-        if !is_due || self.is_behind() {
+        if !is_due || self.is_behind() || !self.is_read_ahead() {
             return;
         }
         let limit = (self.shared.config.compaction_batch_limit as usize).min(COMPACTION_STEP);
