@@ -1,4 +1,4 @@
-//! What happened, as one watch of all keys from revision 1 tells it, and the state that follows from it.
+//! What happened, as watches of all keys from revision 1 tell it, and the state that follows from it.
 //!
 //! Invariants, checked as events arrive:
 //! - Every revision from 2 on arrives, whole, once, in order: etcd makes no revision without an event.
@@ -91,25 +91,63 @@ impl History {
         all.into_iter().filter(|(_, state)| state.lease == lease).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Takes the events of one watch answer. `may_lack_previous` excuses a missing `prev_kv`.
+    /// Takes the events of one answer of the only watch. `may_lack_previous` excuses a missing `prev_kv`.
     ///
     /// # Errors
     /// What is wrong with them.
     pub fn push(&mut self, events: &[Event], may_lack_previous: bool) -> Result<(), String> {
+        self.take(self.last() + 1, events, may_lack_previous).map(drop)
+    }
+
+    /// Takes the events of one answer of one of several watches, which has delivered everything before revision
+    /// `next`: what no other has delivered becomes history, and all else must be the same again. Gives the revision
+    /// that comes next.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn take(&mut self, mut next: i64, events: &[Event], may_lack_previous: bool) -> Result<i64, String> {
         let mut rest = events;
         while let Some(first) = rest.first() {
             let revision = first.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            if revision != self.last() + 1 {
-                return Err(format!("watch: event of revision {revision} after revision {}", self.last()));
+            if revision != next {
+                return Err(format!("watch: event of revision {revision} after revision {}", next - 1));
             }
             let same = |event: &Event| event.kv.as_ref().is_some_and(|kv| kv.mod_revision == revision);
             let count = rest.iter().take_while(|event| same(event)).count();
-            let mut changes = Vec::with_capacity(count);
-            for event in &rest[..count] {
-                changes.push(self.one(event, revision, may_lack_previous)?);
+            if revision <= self.last() {
+                self.compare(&rest[..count], revision, may_lack_previous)?;
+            } else {
+                let mut changes = Vec::with_capacity(count);
+                for event in &rest[..count] {
+                    changes.push(self.one(event, revision, may_lack_previous)?);
+                }
+                self.revisions.push(changes);
             }
-            self.revisions.push(changes);
+            next += 1;
             rest = &rest[count..];
+        }
+        Ok(next)
+    }
+
+    /// Compares all events of a revision with those that another watch delivered.
+    fn compare(&self, events: &[Event], revision: i64, may_lack_previous: bool) -> Result<(), String> {
+        let known = self.changes(revision);
+        if events.len() != known.len() {
+            return Err(format!("watch: revision {revision} is {events:?}, another watch had {known:?}"));
+        }
+        for (event, change) in events.iter().zip(known) {
+            let kv = event.kv.as_ref().ok_or("watch: event without key")?;
+            let is_same = match change {
+                Change::Put { key, .. } => {
+                    event.r#type == EventType::Put as i32 && kv.key == key && self.at(key, revision) == Some(&state_of(kv))
+                }
+                Change::Delete { key } => event.r#type == EventType::Delete as i32 && kv.key == key,
+            };
+            if !is_same {
+                return Err(format!("watch: revision {revision} holds {event:?}, another watch had {change:?}"));
+            }
+            check_previous(event.prev_kv.as_ref(), self.at(&kv.key, revision - 1), may_lack_previous)
+                .map_err(|what| format!("watch: revision {revision}: {:?}: {what}", kv.key))?;
         }
         Ok(())
     }
@@ -216,6 +254,19 @@ mod tests {
         assert_eq!(history.check_range("read", b"a", b"c", 4, std::slice::from_ref(&kv)), Ok(()));
         let other = KeyValue { version: 2, ..kv };
         assert!(history.check_range("read", b"a", b"c", 4, &[other]).is_err(), "another version");
+    }
+
+    #[test]
+    fn a_second_watch_says_the_same() {
+        let events = [put("a", 2, 2, 1), put("b", 2, 2, 1), put("a", 3, 2, 2), delete("a", 4)];
+        let mut history = of(&events[..3]).unwrap();
+        assert_eq!(history.take(2, &events[..2], true), Ok(3));
+        assert_eq!(history.take(3, &events[2..], true), Ok(5), "it is the first to see revision 4");
+        assert_eq!(history.last(), 4);
+        assert!(history.take(2, &events[..1], true).is_err(), "half a revision");
+        assert!(history.take(2, &events[2..], true).is_err(), "a gap");
+        assert!(history.take(3, &[put("a", 3, 2, 3)], true).is_err(), "another version");
+        assert!(history.take(4, &[put("a", 4, 2, 3)], true).is_err(), "no deletion");
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub enum Outcome {
 #[derive(Debug)]
 struct Op {
     kind: Kind,
+    /// Somebody had been shown this revision before it was sent.
+    after: i64,
     outcome: Outcome,
     applied: Option<i64>,
 }
@@ -126,9 +128,10 @@ fn writer_of(value: &[u8]) -> Option<(usize, usize)> {
 }
 
 impl Ledger {
-    /// Notes an operation before it is sent; its number goes into its values.
-    pub fn begin(&mut self, kind: Kind) -> usize {
-        self.ops.push(Op { kind, outcome: Outcome::Pending, applied: None });
+    /// Notes an operation before it is sent, and the newest revision that anybody has seen until then: what it does
+    /// must come after that. Its number goes into its values.
+    pub fn begin(&mut self, kind: Kind, after: i64) -> usize {
+        self.ops.push(Op { kind, after, outcome: Outcome::Pending, applied: None });
         self.ops.len() - 1
     }
 
@@ -239,7 +242,8 @@ impl Ledger {
     }
 
     fn makes(&self, id: usize, history: &History, revision: i64) -> bool {
-        expected(id, &self.ops[id].kind, history, revision).as_deref() == Some(history.changes(revision))
+        revision > self.ops[id].after
+            && expected(id, &self.ops[id].kind, history, revision).as_deref() == Some(history.changes(revision))
     }
 
     /// Finds an operation for each of these revisions, which only delete and which no answer names: operations
@@ -293,6 +297,9 @@ impl Ledger {
         match op.outcome {
             Outcome::Done(revision, _) if revision > upto => {
                 Err(format!("operation {id} was acknowledged at {revision}, the server is at {upto}: {op:?}"))
+            }
+            Outcome::Done(revision, _) if revision < op.after => {
+                Err(format!("operation {id} was answered at {revision}, {} had been seen before: {op:?}", op.after))
             }
             Outcome::Done(revision, true) if op.applied != Some(revision) => {
                 Err(format!("acknowledged operation {id} is lost: {op:?}"))
@@ -435,7 +442,7 @@ mod tests {
     fn ledger(outcomes: &[Outcome]) -> Ledger {
         let mut ledger = Ledger::default();
         for outcome in outcomes {
-            let id = ledger.begin(Kind::Put { key: "k".into(), lease: 0 });
+            let id = ledger.begin(Kind::Put { key: "k".into(), lease: 0 }, 0);
             ledger.end(id, *outcome);
         }
         ledger
@@ -467,7 +474,7 @@ mod tests {
         history.push(&delete(3), true).unwrap();
         let mut ledger = ledger(&[Outcome::Done(2, true)]);
         for end in ["", "l"] {
-            ledger.begin(Kind::Delete { key: "k".into(), end: end.into() });
+            ledger.begin(Kind::Delete { key: "k".into(), end: end.into() }, 0);
         }
         ledger.write_off();
         ledger.explain(&history, 3, 3).unwrap();
@@ -484,6 +491,10 @@ mod tests {
         assert!(ledger(&[Outcome::Unknown]).explain(&history(&[0, 0]), 3, 1).is_err(), "twice");
         assert!(ledger(&[Outcome::Refused]).explain(&history(&[0]), 2, 1).is_err(), "refused");
         assert!(ledger(&[Outcome::Unknown]).explain(&history(&[7]), 2, 1).is_err(), "never sent");
+        let mut late = Ledger::default();
+        late.begin(Kind::Put { key: "k".into(), lease: 0 }, 2);
+        late.write_off();
+        assert!(late.explain(&history(&[0]), 2, 1).is_err(), "before what had been seen");
         let mut same = ledger(&[Outcome::Done(2, true), Outcome::Done(2, true)]);
         assert!(same.explain(&history(&[0]), 2, 2).is_err(), "one revision for two");
     }

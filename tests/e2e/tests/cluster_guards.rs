@@ -16,21 +16,6 @@ fn three(dir: &Path, flags: &[&str]) -> Cluster {
     Cluster::start(&[&ours, &ours, &ours], dir, flags)
 }
 
-/// Changes one byte of a stored value of a member that is stopped, wherever it stands.
-fn damage(dir: &Path) {
-    let path = dir.join("member/snap/db");
-    let mut bytes = std::fs::read(&path).expect("the database is there");
-    let mut found = 0;
-    for at in 0..bytes.len() - VALUE.len() {
-        if bytes[at..].starts_with(VALUE.as_bytes()) {
-            bytes[at + VALUE.len() - 1] = b'2';
-            found += 1;
-        }
-    }
-    assert!(found > 0, "the value is not in the file");
-    std::fs::write(&path, bytes).expect("the database can be written");
-}
-
 /// A cluster whose second member holds something else than the others, which it does not know.
 fn with_a_wrong_member(dir: &Path, flags: &[&str]) -> (Cluster, usize) {
     let mut cluster = three(dir, flags);
@@ -38,7 +23,7 @@ fn with_a_wrong_member(dir: &Path, flags: &[&str]) -> (Cluster, usize) {
     cluster.ctl(&["put", "/k", VALUE]).ok();
     cluster.agree();
     assert_eq!(cluster.member_mut(wrong).stop(), Some(0));
-    damage(cluster.member(wrong).data_dir());
+    cluster.member(wrong).alter_stored(VALUE);
     (cluster, wrong)
 }
 

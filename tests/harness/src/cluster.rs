@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::{Binaries, Member, Options, Output, run};
+use crate::{Binaries, Fabric, Member, Options, Output, run};
 
 /// Longest wait for something that the members agree on by themselves.
 const AGREE_LIMIT: Duration = Duration::from_secs(30);
@@ -33,6 +33,22 @@ impl Cluster {
     /// The members of a cluster with their directories and ports, none of them running. [`Cluster::member_mut`] and
     /// [`Member::set_flags`] may change what they are started with.
     pub fn place(releases: &[&Binaries], dir: &Path, flags: &[&str]) -> Cluster {
+        Cluster::place_where(releases, dir, flags, |_, binaries, dir| Member::place(binaries, dir, Options::default()))
+    }
+
+    /// The same on a network whose members can be cut off from each other; it has room for them all.
+    pub fn place_on(fabric: &Fabric, releases: &[&Binaries], dir: &Path, flags: &[&str]) -> Cluster {
+        Cluster::place_where(releases, dir, flags, |i, binaries, dir| {
+            Member::place_in(fabric.room(i), binaries, dir, Options::default())
+        })
+    }
+
+    fn place_where(
+        releases: &[&Binaries],
+        dir: &Path,
+        flags: &[&str],
+        place: impl Fn(usize, &Binaries, &Path) -> Member,
+    ) -> Cluster {
         std::fs::create_dir_all(dir).expect("scratch is writable");
         let mut cluster = Cluster {
             members: Vec::new(),
@@ -41,8 +57,7 @@ impl Cluster {
             etcdctl: releases[0].etcdctl.clone(),
         };
         for (i, binaries) in releases.iter().enumerate() {
-            let options = Options::default();
-            cluster.members.push(Member::place(binaries, &cluster.dir.join(format!("m{i}")), options));
+            cluster.members.push(place(i, binaries, &cluster.dir.join(format!("m{i}"))));
         }
         for i in 0..cluster.members.len() {
             let flags = cluster.flags_of(i, "new");

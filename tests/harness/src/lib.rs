@@ -5,8 +5,8 @@
 //!
 //! What it must not know: any etcd type. It sees what a user sees: files, ports, text.
 //!
-//! Reading order: `binaries.rs`, `member.rs`, `cluster.rs` (several members), `ports.rs`, `network.rs`, `tool.rs`, `process.rs`,
-//! `certificates.rs`.
+//! Reading order: `binaries.rs`, `member.rs`, `cluster.rs` (several members), `ports.rs`, `network.rs`, `fabric.rs` (members
+//! that can be cut off from each other), `tool.rs`, `process.rs`, `certificates.rs`.
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
@@ -14,6 +14,7 @@
 mod binaries;
 mod certificates;
 mod cluster;
+mod fabric;
 mod member;
 mod network;
 mod ports;
@@ -23,6 +24,7 @@ mod tool;
 pub use binaries::{Binaries, go_release, ours};
 pub use certificates::{Authority, CLIENT, Files, LOOPBACK, Owner};
 pub use cluster::Cluster;
+pub use fabric::{Fabric, Room};
 pub use member::{Member, Options};
 pub use network::with_default_ports;
 pub use ports::free_port;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Binaries, free_port};
+use crate::{Binaries, Room, free_port};
 
 /// How a member is started, beside its names and ports.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +25,12 @@ pub struct Member {
     options: Options,
     data_dir: PathBuf,
     log: PathBuf,
+    /// Where it listens, and where others find it.
+    address: String,
     client_port: u16,
     peer_port: u16,
+    /// Where it runs, if not in the network of the test.
+    room: Option<Room>,
 }
 
 /// Longest wait for a member to serve.
@@ -57,9 +61,20 @@ impl Member {
             options,
             data_dir: data_dir.to_path_buf(),
             log: data_dir.with_extension("log"),
+            address: "127.0.0.1".to_owned(),
             client_port: free_port(),
             peer_port: free_port(),
+            room: None,
         }
+    }
+
+    /// The same with a network and an address of its own, so that it can be cut off from others. Its ports are etcd's.
+    pub fn place_in(room: &Room, binaries: &Binaries, data_dir: &Path, options: Options) -> Member {
+        let mut member = Member::place(binaries, data_dir, options);
+        member.address = room.address().to_owned();
+        (member.client_port, member.peer_port) = (2379, 2380);
+        member.room = Some(room.clone());
+        member
     }
 
     /// The flags for its next start.
@@ -117,6 +132,9 @@ impl Member {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be shared"))
             .stderr(log);
+        if let Some(room) = &self.room {
+            room.run_in(&mut command);
+        }
         self.child = Some(command.spawn().expect("the program starts"));
     }
 
@@ -138,24 +156,38 @@ impl Member {
         panic!("{} does not serve after {limit:?}:\n{}", self.binaries.label, self.log_tail());
     }
 
-    /// `http://127.0.0.1:PORT` for clients.
+    /// `http://ADDRESS:PORT` for clients; the address is 127.0.0.1 where it has none of its own.
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("http://{}:{}", self.address, self.client_port)
     }
 
-    /// `http://127.0.0.1:PORT` for peers.
+    /// `http://ADDRESS:PORT` for peers.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://{}:{}", self.address, self.peer_port)
     }
 
-    /// `127.0.0.1:PORT` for clients.
+    /// `ADDRESS:PORT` for clients.
     pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        format!("{}:{}", self.address, self.client_port)
     }
 
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Changes the last byte of a stored value, wherever the database of a stopped member holds it.
+    pub fn alter_stored(&self, value: &str) {
+        assert!(self.child.is_none(), "a running process has its file mapped");
+        let path = self.data_dir.join("member/snap/db");
+        let mut bytes = std::fs::read(&path).expect("the database is there");
+        let places: Vec<usize> =
+            (0..bytes.len() - value.len()).filter(|at| bytes[*at..].starts_with(value.as_bytes())).collect();
+        assert!(!places.is_empty(), "the value is not in the file");
+        for at in places {
+            bytes[at + value.len() - 1] ^= 1;
+        }
+        std::fs::write(&path, bytes).expect("the database can be written");
     }
 
     /// The programs it was started with.
@@ -229,22 +261,22 @@ impl Member {
 
     /// A plain GET on the client port: status and body. `None` when there is no answer.
     pub fn http(&self, path: &str) -> Option<(u16, String)> {
-        http_get(self.client_port, path)
+        http_get(&self.address, self.client_port, path)
     }
 
     /// A plain GET on another port that it was told to listen on.
     pub fn http_on(&self, port: u16, path: &str) -> Option<(u16, String)> {
-        http_get(port, path)
+        http_get(&self.address, port, path)
     }
 
     /// A plain GET on the peer port.
     pub fn peer_http(&self, path: &str) -> Option<(u16, String)> {
-        http_get(self.peer_port, path)
+        http_get(&self.address, self.peer_port, path)
     }
 }
 
-fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+fn http_get(address: &str, port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect((address, port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = Vec::new();

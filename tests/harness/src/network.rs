@@ -48,7 +48,7 @@ fn ports_of_the_machine() -> Option<File> {
 
 /// Moves this thread to a new network namespace in which loopback is up.
 #[allow(unsafe_code, reason = "std knows no namespaces")]
-fn own_network() -> bool {
+pub(crate) fn own_network() -> bool {
     // SAFETY: unshare(2) takes plain numbers; it changes this thread only, which ends with the work.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         return false;

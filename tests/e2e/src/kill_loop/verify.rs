@@ -6,10 +6,8 @@ use api::etcdserverpb as pb;
 use api::mvccpb::{Event, KeyValue};
 use rand::Rng;
 use rand::rngs::SmallRng;
-use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
-use super::watcher;
 use super::world::World;
 use crate::history::{Change, History};
 use crate::ledger::{LONG_TTL, LeaseFate};
@@ -135,15 +133,9 @@ pub(super) async fn compare(
         history.check_range("first read", b"\0", b"\0", look.revision, &look.keys)?;
         look.check_leases(world, &history, cut)?;
         world.ledger.lock().explain(&history, look.revision, cut)?;
-        let mut reads = world.reads.lock();
-        let (due, later) = std::mem::take(&mut *reads).into_iter().partition(|read| read.revision <= look.revision);
-        *reads = later;
-        let due: Vec<super::world::Read> = due;
-        for read in &due {
-            history.check_range(read.what, &read.key, &read.end, read.revision, &read.answer)?;
-        }
-        world.tallies.lock().reads += due.len() as u64;
     }
+    let compared = world.compare_reads(look.revision)?;
+    world.tallies.lock().reads += compared;
     keepalive(link, world, cut).await?;
     old_reads(link, world, look.revision, rng).await?;
     old_hashes(link, world).await?;
@@ -174,15 +166,12 @@ async fn keepalive(link: &Link, world: &World, cut: usize) -> Result<(), String>
     let Some((&id, ttl)) = known.iter().rev().find(is_alive).and_then(|id| Some((id, expected.get(id)?.0))) else {
         return Ok(());
     };
-    let (requests, queue) = mpsc::channel(1);
-    requests.try_send(pb::LeaseKeepAliveRequest { id }).map_err(|_| "a new queue has room")?;
-    let mut answers = link.duplex(queue).await.map_err(|status| said("keepalive", &status))?;
-    let answer = answers.message().await.map_err(|status| said("keepalive", &status))?;
+    let left = link.renew(id).await.map_err(|status| said("keepalive", &status))?;
     // It may have been revoked since.
-    match answer {
-        Some(answer) if answer.id == id && (answer.ttl == ttl || answer.ttl == 0) => Ok(()),
-        answer => Err(format!("keepalive of {id:x}: {answer:?}")),
+    if left == ttl || left == 0 {
+        return Ok(());
     }
+    Err(format!("keepalive of {id:x}: {left} seconds of {ttl}"))
 }
 
 async fn old_reads(link: &Link, world: &World, newest: i64, rng: &mut SmallRng) -> Result<(), String> {
@@ -231,7 +220,7 @@ async fn second_watch(link: &Link, world: &World, upto: i64) -> Result<(), Strin
     if start > upto {
         return Ok(());
     }
-    let (_requests, mut answers) = watcher::open(link, start).await.map_err(|status| said("second watch", &status))?;
+    let (_requests, mut answers) = link.watch_all(start).await.map_err(|status| said("second watch", &status))?;
     let mut next = start;
     let mut events: Vec<Event> = Vec::new();
     while next <= upto {

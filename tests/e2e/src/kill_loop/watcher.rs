@@ -4,30 +4,9 @@ use std::sync::Arc;
 
 use api::etcdserverpb as pb;
 use api::etcdserverpb::watch_request::RequestUnion;
-use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
 
 use super::world::{Turns, World};
 use crate::rpc::Link;
-
-/// Opens a watch of all keys from a revision on. The sender keeps it open.
-pub(super) async fn open(
-    link: &Link,
-    start_revision: i64,
-) -> Result<(mpsc::Sender<pb::WatchRequest>, Streaming<pb::WatchResponse>), Status> {
-    let (requests, queue) = mpsc::channel(4);
-    let create = pb::WatchCreateRequest {
-        key: "\0".into(),
-        range_end: "\0".into(),
-        start_revision,
-        prev_kv: true,
-        progress_notify: true,
-        ..pb::WatchCreateRequest::default()
-    };
-    let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    requests.try_send(request).map_err(|_| Status::internal("a new queue has room"))?;
-    Ok((requests, link.duplex(queue).await?))
-}
 
 /// Feeds the history until the end.
 pub(super) async fn run(world: Arc<World>) {
@@ -45,7 +24,7 @@ async fn follow(world: &World, link: &Link) {
     loop {
         let next = world.history.lock().last() + 1;
         // A server that has just gone answers nothing; the next turn begins where this one ended.
-        if let Ok((requests, mut answers)) = open(link, next).await {
+        if let Ok((requests, mut answers)) = link.watch_all(next).await {
             let mut count = 0_u32;
             while let Ok(Some(answer)) = answers.message().await {
                 if let Err(what) = take(world, &answer) {

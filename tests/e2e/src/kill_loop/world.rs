@@ -1,28 +1,16 @@
 //! What the load and the checks share.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::mvccpb::KeyValue;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::history::History;
-use crate::ledger::Ledger;
+use crate::book::Book;
 use crate::rpc::Link;
-
-/// A read whose answer is compared once the watch has come that far.
-#[derive(Clone, Debug)]
-pub(super) struct Read {
-    pub(super) what: &'static str,
-    pub(super) key: Bytes,
-    pub(super) end: Bytes,
-    pub(super) revision: i64,
-    pub(super) answer: Vec<KeyValue>,
-}
 
 /// A hash of all up to a revision, with the compaction it was taken under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +49,10 @@ struct Epoch {
 
 /// See the head of this file.
 pub(super) struct World {
-    pub(super) history: Mutex<History>,
-    pub(super) ledger: Mutex<Ledger>,
-    pub(super) reads: Mutex<Vec<Read>>,
+    book: Book,
     pub(super) hashes: Mutex<VecDeque<Hash>>,
     pub(super) compaction: Mutex<Compaction>,
-    pub(super) leases: Mutex<Vec<i64>>,
     pub(super) tallies: Mutex<Tallies>,
-    /// The first thing that went wrong outside the checks.
-    failure: Mutex<Option<String>>,
-    /// Highest revision that any answer showed.
-    seen: AtomicI64,
     epoch: watch::Sender<Epoch>,
     /// Tasks that hold a connection of the present epoch.
     busy: AtomicUsize,
@@ -126,18 +107,21 @@ impl Turns {
     }
 }
 
+impl Deref for World {
+    type Target = Book;
+
+    fn deref(&self) -> &Book {
+        &self.book
+    }
+}
+
 impl World {
     pub(super) fn new() -> Arc<World> {
         Arc::new(World {
-            history: Mutex::default(),
-            ledger: Mutex::default(),
-            reads: Mutex::default(),
+            book: Book::default(),
             hashes: Mutex::default(),
             compaction: Mutex::new(Compaction { is_held: true, ..Compaction::default() }),
-            leases: Mutex::default(),
             tallies: Mutex::default(),
-            failure: Mutex::default(),
-            seen: AtomicI64::new(1),
             epoch: watch::Sender::new(Epoch::default()),
             busy: AtomicUsize::new(0),
             is_go: AtomicBool::new(false),
@@ -183,22 +167,6 @@ impl World {
 
     pub(super) fn set_go(&self, is_go: bool) {
         self.is_go.store(is_go, Ordering::SeqCst);
-    }
-
-    pub(super) fn see(&self, revision: i64) {
-        self.seen.fetch_max(revision, Ordering::SeqCst);
-    }
-
-    pub(super) fn seen(&self) -> i64 {
-        self.seen.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn fail(&self, what: String) {
-        self.failure.lock().get_or_insert(what);
-    }
-
-    pub(super) fn failure(&self) -> Result<(), String> {
-        self.failure.lock().clone().map_or(Ok(()), Err)
     }
 
     pub(super) fn tallies(&self) -> Tallies {
