@@ -238,6 +238,23 @@ fn a_snapshot_record_beyond_the_commit_index_does_not_count() {
     assert!(error.to_string().contains("entries are missing between them"), "{error}");
 }
 
+/// Found by the simulator: a member that restarted with its database ahead of the commit index in the log recorded a
+/// snapshot that did not count, and purged what did.
+#[test]
+fn a_commit_index_that_is_known_makes_a_record_count() {
+    let disk = MemDisk::new();
+    let mut wal = create(&disk);
+    fill(&mut wal, 1, 3, 10);
+    let known = crate::snapshot_records(&disk, dir()).unwrap().len();
+    wal.append(&[encoded(&entry(4, 1, b"not yet committed here"))], None, true).unwrap();
+    wal.raise_commit(4).unwrap();
+    wal.save_snapshot(&snapshot(4, 1)).unwrap();
+    wal.raise_commit(2).unwrap();
+    assert_eq!(crate::snapshot_records(&disk, dir()).unwrap()[known..], [snapshot(4, 1)]);
+    let after = disk.snapshot_after_crash(0);
+    assert_eq!(crate::snapshot_records(&after, dir()).unwrap()[known..], [snapshot(4, 1)]);
+}
+
 #[test]
 fn one_process_at_a_time() {
     let disk = MemDisk::new();

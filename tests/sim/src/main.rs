@@ -10,14 +10,14 @@ use sim::{Counts, Report};
 const USAGE: &str = "\
 usage: sim [--mutant NAME] --seed N        one run, with the last events if a checker finds something
        sim [--mutant NAME] --seeds A..B    the runs of all seeds from A up to, not including, B
-       sim --mutants [--limit N]           every bug on purpose, and within how many seeds (of N, 200) it is found
+       sim --mutants [--limit N]           every bug on purpose, and within how many seeds (of N, 300) it is found
 ";
 
 /// Runs of which each of these must have happened at least once.
 const FLOOR_RUNS: u64 = 100;
 /// Seeds in which a bug on purpose must be found.
 #[cfg(feature = "mutants")]
-const MUTANT_SEEDS: u64 = 200;
+const MUTANT_SEEDS: u64 = 300;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

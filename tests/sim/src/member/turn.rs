@@ -185,10 +185,13 @@ impl Running {
         }
         let is_idle = self.log_now.is_none() && self.log_jobs.is_empty() && self.inbox.is_empty();
         // Only a lone member's thread may stand still for a sync: nobody waits for its heartbeats.
-        if is_idle && append.snapshot.is_none() && self.is_alone() && append.ready.is_multiple_of(2) {
-            if self.append_inline(&append)? {
-                return self.step(turn, RaftInput::Persisted { ready: append.ready });
-            }
+        if is_idle
+            && append.snapshot.is_none()
+            && self.is_alone()
+            && append.ready.is_multiple_of(2)
+            && self.append_inline(&append)?
+        {
+            return self.step(turn, RaftInput::Persisted { ready: append.ready });
         }
         self.push_log(LogJob::Append(append), turn.out);
         Ok(())

@@ -35,6 +35,42 @@ fn isolate(sim: &mut Sim, id: u64) {
     }
 }
 
+/// Found by the simulator: a lone voter wins its election before its term is durable. As leader it sent entries of that
+/// term to a learner; after a power cut it led the same term once more, with other entries, which the learner took for
+/// those that it had.
+#[test]
+fn a_lone_voter_does_not_speak_as_leader_before_its_term_is_durable() {
+    let mut sim = Sim::new(Config::default(), 1);
+    sim.tick(&[1], 25);
+    let context = ConfContext {
+        member: crate::membership::Member { is_learner: true, ..record(2) },
+        is_promote: false,
+    };
+    let change = ConfChange {
+        r#type: Some(ConfChangeType::ConfChangeAddLearnerNode as i32),
+        node_id: Some(2),
+        context: Some(context.to_json()),
+        id: None,
+    };
+    sim.step(1, RaftInput::ConfChange { reply_to: None, change });
+    sim.settle();
+    sim.join(2);
+    sim.tick(&[1, 2], 25);
+    let status = |sim: &Sim, id: u64| sim.members[&id].node.as_ref().unwrap().status();
+    let before = status(&sim, 2);
+    assert_eq!(before.last_index, status(&sim, 1).last_index, "the learner is there");
+    sim.crash(1, 0);
+    sim.members.get_mut(&1).unwrap().disk_held = true;
+    sim.start(1);
+    sim.tick(&[1, 2], 30);
+    assert_eq!((status(&sim, 1).role, status(&sim, 1).term), (Role::Leader, before.term + 1));
+    assert_eq!((status(&sim, 2).term, status(&sim, 2).last_index), (before.term, before.last_index));
+    sim.members.get_mut(&1).unwrap().disk_held = false;
+    sim.tick(&[1, 2], 30);
+    assert_eq!(status(&sim, 2).term, before.term + 1);
+    assert_eq!(status(&sim, 2).last_index, status(&sim, 1).last_index);
+}
+
 /// etcd issue 14370 (up to 3.5.4): a single member acknowledged writes before they were durable, because its own
 /// vote counted at once. Only what is persisted counts here.
 #[test]
