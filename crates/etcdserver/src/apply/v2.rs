@@ -5,10 +5,7 @@ use api::etcdserverpb as pb;
 use serde::Deserialize;
 
 use super::{Applier, Context, Error, Failure, Turn};
-use crate::membership::v2_member_of_attributes_path;
-
-/// Where 3.4 and 3.5 keep the cluster version.
-const VERSION_PATH: &str = "/0/version";
+use crate::membership::{VERSION_PATH, v2_member_of_attributes_path};
 
 /// The value of an attributes request.
 #[derive(Deserialize)]

@@ -15,4 +15,5 @@ mod v2_snapshot;
 pub use cluster::{Cluster, ConfEffect, Downgrade, Fault};
 pub use conf_state::{conf_state, conf_state_json, parse_conf_state_json};
 pub use member::{ConfContext, Member};
+pub(crate) use v2_snapshot::VERSION_PATH;
 pub use v2_snapshot::{V2Membership, v2_attributes_path, v2_member_of_attributes_path};

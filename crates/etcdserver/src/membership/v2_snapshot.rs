@@ -44,8 +44,8 @@ pub fn v2_member_of_attributes_path(path: &str) -> Option<u64> {
     ids::parse_hex(path.strip_prefix("/0/members/")?.strip_suffix("/attributes")?).ok()
 }
 
-/// The path of the v2 request that sets the cluster version.
-const VERSION_PATH: &str = "/0/version";
+/// The path of the v2 request that sets the cluster version up to 3.5.
+pub(crate) const VERSION_PATH: &str = "/0/version";
 
 #[derive(Debug, Deserialize)]
 struct Store {

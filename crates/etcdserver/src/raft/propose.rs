@@ -19,6 +19,7 @@ use bytes::Bytes;
 use prost::Message;
 use raft::{GetEntriesContext, StateRole, eraftpb};
 
+use super::announce::v2_put;
 use super::convert;
 use super::node::Node;
 use super::waiting::Waiting;
@@ -106,6 +107,13 @@ impl Node {
         let id = self.ids.next();
         let data = convert::encode_request(id, None, field, body);
         self.park(id, Origin::Own, data);
+        id
+    }
+
+    /// Proposes something of the member's own as a request of the v2 store, and tells its id.
+    pub(super) fn propose_own_v2(&mut self, path: String, value: String) -> u64 {
+        let id = self.ids.next();
+        self.park(id, Origin::Own, v2_put(id, path, value).encode_to_vec().into());
         id
     }
 
@@ -263,14 +271,22 @@ impl Node {
         self.raft_step(message);
     }
 
-    /// Answers requests whose entry was not applied in time.
+    /// Answers requests whose entry was not applied in time. What waited for a leader all the while, and has none now,
+    /// is told of its time alone, as in etcd.
     pub(super) fn take_late_requests(&mut self) {
         let now_ns = self.now.mono_ns;
         let late = self.proposals.waiting.take_late(now_ns, self.timeout_ns);
         let lost_ns = self.leader_since_ns.saturating_sub(2 * self.election_ns);
-        let (mut failed, mut timed_out) = (Vec::new(), Vec::new());
-        for (reply_to, since_ns) in late {
-            if since_ns > lost_ns && since_ns < self.leader_since_ns {
+        let (mut failed, mut timed_out, mut never_sent) = (Vec::new(), Vec::new(), Vec::new());
+        let mut parked: Vec<u64> = match self.role.leader {
+            0 if !late.is_empty() => self.proposals.parked.iter().map(|parked| parked.id).collect(),
+            _ => Vec::new(),
+        };
+        parked.sort_unstable();
+        for (id, reply_to, since_ns) in late {
+            if parked.binary_search(&id).is_ok() {
+                never_sent.push(reply_to);
+            } else if since_ns > lost_ns && since_ns < self.leader_since_ns {
                 failed.push(reply_to);
             } else {
                 timed_out.push(reply_to);
@@ -278,6 +294,7 @@ impl Node {
         }
         self.refuse(failed, ErrorCode::TimeoutDueToLeaderFail);
         self.refuse(timed_out, ErrorCode::Timeout);
+        self.refuse(never_sent, ErrorCode::ContextDeadlineExceeded);
         let timeout_ns = self.timeout_ns;
         let mut own_gone = 0;
         let waiting = &self.proposals.waiting;

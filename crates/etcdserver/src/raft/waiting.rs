@@ -55,8 +55,8 @@ impl Waiting {
         self.slots.contains_key(&id)
     }
 
-    /// Takes out everybody who waits longer than `timeout_ns`, with the time each began to wait, ids ascending.
-    pub(crate) fn take_late(&mut self, now_ns: u64, timeout_ns: u64) -> Vec<(ReplyTo, u64)> {
+    /// Takes out everybody who waits longer than `timeout_ns`: ids, ascending, and when each began to wait.
+    pub(crate) fn take_late(&mut self, now_ns: u64, timeout_ns: u64) -> Vec<(u64, ReplyTo, u64)> {
         let since = now_ns.saturating_sub(timeout_ns);
         if self.slots.is_empty() || self.oldest_ns > since || now_ns < timeout_ns {
             return Vec::new();
@@ -69,7 +69,7 @@ impl Waiting {
             .filter_map(|id| {
                 let slot = self.slots.remove(&id)?;
                 self.bytes -= u64::from(slot.bytes);
-                Some((slot.reply_to, slot.since_ns))
+                Some((id, slot.reply_to, slot.since_ns))
             })
             .collect();
         self.oldest_ns = self.slots.values().map(|slot| slot.since_ns).min().unwrap_or(now_ns);
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(waiting.take(3), Some(to(3)));
         assert_eq!(waiting.take(3), None);
         assert!(waiting.take_late(1_000, 1_000).is_empty());
-        let late: Vec<u32> = waiting.take_late(1_500, 1_000).iter().map(|(reply, _)| reply.stream).collect();
+        let late: Vec<u32> = waiting.take_late(1_500, 1_000).iter().map(|(_, reply, _)| reply.stream).collect();
         assert_eq!(late, [1, 2, 4, 5]);
         assert!(waiting.take_late(1_550, 1_000).is_empty());
         assert_eq!(waiting.len(), 5);
