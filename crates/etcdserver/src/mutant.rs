@@ -52,8 +52,6 @@ pub(crate) enum Mutant {
     RaftNotTold,
     /// A lone voter speaks as leader of a term that is not durable.
     TermBeforeSync,
-    /// A snapshot is recorded beyond the commit index of the log.
-    RecordUncovered,
 }
 
 impl Mutant {
@@ -100,7 +98,6 @@ pub const NAMES: &[&str] = &[
     "auth-revokes-of-nobody",
     "15528-raft-not-told",
     "term-before-sync",
-    "record-uncovered",
 ];
 
 /// Turns one on, or all off with a name that is not here.
