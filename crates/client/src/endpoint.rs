@@ -86,7 +86,9 @@ impl Endpoint {
                 path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
             }
         };
-        split_host_port(&authority).map_or_else(|| authority.clone(), |(host, _)| host.to_owned())
+        let name = split_host_port(&authority).map_or(authority.as_str(), |(host, _)| host);
+        // Names in certificates lack the dot that may end a full name.
+        name.strip_suffix('.').unwrap_or(name).to_owned()
     }
 }
 
@@ -113,6 +115,7 @@ mod tests {
             ("https://[::1]:2379/", Scheme::Https, "[::1]:2379", "::1"),
             ("https://u:p@db:2379/x?y", Scheme::Https, "db:2379", "db"),
             ("unix://localhost:m0", Scheme::Unix, "localhost:m0", "localhost:m0"),
+            ("https://db.test.:2379", Scheme::Https, "db.test.:2379", "db.test"),
             ("unixs:///run/db:1", Scheme::Unixs, "/run/db:1", "db"),
             ("unix:/run/db", Scheme::Unix, "/run/db", "db"),
             ("localhost", Scheme::None, "localhost", "localhost"),

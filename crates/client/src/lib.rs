@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`Config`] and [`Client`] (`client.rs`), one call with its retries (`call.rs`), then what a call
 //! stands on: `pool.rs` (which connection), `connection.rs` (how one is made), `endpoint.rs`, `tls.rs`; then what
-//! stands on calls: `watch.rs`, `lease.rs`, `concurrency.rs`.
+//! stands on calls: `watch.rs`, `lease.rs`, `concurrency.rs`. Apart from all that: `srv.rs`, endpoints that DNS knows.
 
 // The client waits for sockets and deadlines: it has a clock.
 #![allow(clippy::disallowed_methods, reason = "deadlines and backoff need a clock")]
@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod lease;
 mod pool;
+pub mod srv;
 mod tls;
 mod watch;
 
