@@ -99,6 +99,11 @@ impl Cluster {
 
     /// Adds a member as an administrator does: told to the cluster first, then started. Does not wait for it.
     pub fn join(&mut self, binaries: &Binaries, is_learner: bool) -> usize {
+        self.join_after(binaries, is_learner, |_| ())
+    }
+
+    /// The same, with something to be done between.
+    pub fn join_after(&mut self, binaries: &Binaries, is_learner: bool, between: impl FnOnce(&Member)) -> usize {
         let i = self.members.len();
         let member = Member::place(binaries, &self.dir.join(format!("m{i}")), Options::default());
         let url = format!("--peer-urls={}", member.peer_url());
@@ -111,6 +116,7 @@ impl Cluster {
         let added = self.retry(&arguments);
         assert!(added.contains(&format!("ETCD_NAME=\"{name}\"")), "{added}");
         assert!(added.contains("ETCD_INITIAL_CLUSTER_STATE=\"existing\""), "{added}");
+        between(&member);
         self.members.push(member);
         let flags = self.flags_of(i, "existing");
         self.members[i].set_flags(flags);

@@ -6,7 +6,7 @@
 //! What it must not know: any etcd type. It sees what a user sees: files, ports, text.
 //!
 //! Reading order: `binaries.rs`, `member.rs`, `cluster.rs` (several members), `ports.rs`, `network.rs`, `fabric.rs` (members
-//! that can be cut off from each other), `tool.rs`, `process.rs`, `certificates.rs`.
+//! that can be cut off from each other), `names.rs` (a DNS server), `tool.rs`, `process.rs`, `certificates.rs`.
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
@@ -16,6 +16,7 @@ mod certificates;
 mod cluster;
 mod fabric;
 mod member;
+mod names;
 mod network;
 mod ports;
 mod process;
@@ -26,6 +27,7 @@ pub use certificates::{Authority, CLIENT, Files, LOOPBACK, Owner};
 pub use cluster::Cluster;
 pub use fabric::{Fabric, Room};
 pub use member::{Member, Options};
+pub use names::{Manner, Names, Record, with_names};
 pub use network::with_default_ports;
 pub use ports::free_port;
 pub use process::{Process, lone_member};
