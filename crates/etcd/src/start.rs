@@ -4,7 +4,9 @@
 //! elects and the member publishes itself, and only then clients are accepted and the readiness line is written.
 //! Down: stop accepting, let raft finish what is committed, write it to the file, close.
 
+mod discovery;
 mod hand_over;
+mod initial;
 mod join;
 mod lines;
 
@@ -18,10 +20,12 @@ use std::time::{Duration, Instant};
 
 use etcdserver::apply::{Applier, Settings};
 use etcdserver::bootstrap::{self, StorageOptions};
+use etcdserver::membership::Member;
 use etcdserver::raft::Node;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chores;
+use crate::config::discovery::Discovery;
 use crate::config::{Config, value};
 use crate::http::{self, Port};
 use crate::logging::{Logger, human_bytes};
@@ -38,6 +42,8 @@ use crate::net::thread::Thread;
 use crate::rafthttp::{Dialer, Local, Transport};
 use crate::runtime;
 use crate::tls::{self, ServerTls};
+use initial::Initial;
+use join::Failure;
 
 pub(crate) use lines::say_advice;
 
@@ -78,24 +84,25 @@ struct Listeners {
 pub(crate) fn run(config: &Config, logger: &Logger) -> ExitCode {
     match start(config, logger) {
         Ok(code) => code,
-        Err(error) => {
+        Err(Failure::Start(error)) => {
             // The words are etcd's for every failure at start, whatever it was.
             logger.fatal("discovery failed", &[("error", error.into())]);
+        }
+        Err(Failure::Discovery(error)) => {
+            lines::say_discovery_failed(config, logger, &error);
+            ExitCode::FAILURE
         }
     }
 }
 
-fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
+fn start(config: &Config, logger: &Logger) -> Result<ExitCode, Failure> {
     let start = Instant::now();
     refuse_later(config)?;
     lines::say_directory(config, logger);
     lines::say_advice(config, logger);
-    let listeners = listen(config, logger)?;
-    config.auto_compaction.clone().map(drop)?;
-    let mut core = core_config(config)?;
-    lines::say_start(config, logger, &core);
+    let mut listeners = listen(config, logger)?;
     let disk: Arc<dyn disk::Disk> = Arc::new(disk::os::OsDisk::new());
-    let remotes = join::before_first_start(&*disk, &listeners.dialer, logger, &mut core)?;
+    let (core, remotes) = prepare(config, logger, &*disk, &mut listeners.dialer)?;
     let lanes = open(&disk, &core, config, logger, &listeners.dialer, start)?;
     let metrics = Metrics::new(network_threads(), config.raw.text("metrics") == "extensive");
     let member = Arc::new(ThreadMailbox::default());
@@ -150,6 +157,28 @@ fn start(config: &Config, logger: &Logger) -> Result<ExitCode, String> {
     }
     lines::say_closing(config, logger, "closed etcd server");
     Ok(code)
+}
+
+/// The settings of the core, with the members of the cluster as far as they can be known; and the members of a cluster
+/// that runs already.
+fn prepare(
+    config: &Config,
+    logger: &Logger,
+    disk: &dyn disk::Disk,
+    dialer: &mut Dialer,
+) -> Result<(etcdserver::Config, Vec<Member>), Failure> {
+    let mut core = core_config(config)?;
+    let has_log = wal::exists(disk, &core.wal_path()).map_err(|error| error.to_string())?;
+    let initial = Initial::of(config, has_log, logger)?;
+    (core.initial_cluster, core.initial_cluster_token) = (initial.members, initial.token);
+    if let Some(name) = initial.server_name {
+        *dialer = dialer.checking(&name);
+    }
+    config.auto_compaction.clone().map(drop)?;
+    lines::say_start(config, logger, &core, has_log);
+    let remotes =
+        if has_log { Vec::new() } else { join::before_first_start(config, dialer, logger, &mut core)? };
+    Ok((core, remotes))
 }
 
 /// What the lanes start from.
@@ -467,15 +496,9 @@ async fn accept_http(guarded: Guarded, shared: Arc<Shared>, port: Port) {
 fn refuse_later(config: &Config) -> Result<(), String> {
     let raw = &config.raw;
     let given = |name: &str| raw.is_set(name) && !matches!(raw.text(name), "" | "false");
-    let discovery = ["discovery-srv", "discovery-endpoints"];
-    let later = [
-        (&discovery[..], "discovery"),
-        (&["enable-distributed-tracing"][..], "distributed tracing"),
-    ];
-    for (names, what) in later {
-        if let Some(name) = names.iter().find(|name| given(name)) {
-            return Err(format!("--{name} is not available in this version of Mainstay: it does not have {what} yet"));
-        }
+    let later = [("enable-distributed-tracing", "distributed tracing")];
+    if let Some((name, what)) = later.iter().find(|(name, _)| given(name)) {
+        return Err(format!("--{name} is not available in this version of Mainstay: it does not have {what} yet"));
     }
     if value::parse_int(raw.text("max-learners")).is_ok_and(|learners| learners < 0) {
         return Err("membership: too many learner members in cluster".into());
@@ -510,17 +533,8 @@ fn listen(config: &Config, logger: &Logger) -> Result<Listeners, String> {
     Ok(Listeners { client, peer, metrics, client_tls: client_tls.info, dialer })
 }
 
-/// The settings as the core takes them.
+/// The settings as the core takes them, but for the members of the cluster.
 fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
-    let mut founders: Vec<(String, Vec<String>)> = Vec::new();
-    for part in config.initial_cluster.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (name, url) = part.split_once('=').unwrap_or((part, ""));
-        value::parse_url(url).map_err(|why| format!("error setting up initial cluster: {why}"))?;
-        match founders.iter_mut().find(|(known, _)| known == name) {
-            Some((_, urls)) => urls.push(url.into()),
-            None => founders.push((name.into(), vec![url.into()])),
-        }
-    }
     let spoken = api::version::RELEASES.iter().find(|release| u64::from(release.minor) == config.emulated_minor);
     let version = *spoken.expect("the flag's choices are the releases");
     let mut seed = [0u8; 8];
@@ -529,12 +543,12 @@ fn core_config(config: &Config) -> Result<etcdserver::Config, String> {
         name: config.name.clone(),
         data_dir: config.data_dir.clone(),
         wal_dir: config.wal_dir.clone(),
-        initial_cluster: founders,
-        initial_cluster_token: config.initial_cluster_token.clone(),
+        initial_cluster: Vec::new(),
+        initial_cluster_token: String::new(),
         new_cluster: !config.is_existing,
         joining: None,
         force_new_cluster: value::parse_bool(config.raw.text("force-new-cluster")) == Some(true),
-        discovery: false,
+        discovery: matches!(config.discovery, Discovery::Service(_)),
         advertise_peer_urls: lines::texts(&config.advertise_peer),
         advertise_client_urls: lines::texts(&config.advertise_client),
         advertise_checked: false,

@@ -316,9 +316,6 @@ pub fn create(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -
 pub fn recover(disk: &Arc<dyn Disk>, config: &Config, options: &StorageOptions) -> Result<Recovered, Error> {
     let cleaned = prepare_directories(&**disk, config)?;
     let mut report = Report { cleaned, ..Report::default() };
-    if config.discovery {
-        report.warnings.push("discovery token ignored since cluster already initialized".to_owned());
-    }
     let records = wal::snapshot_records(&**disk, &config.wal_path())?;
     let db = open_database(disk, config, options, &records, &mut report)?;
     let (mut store, restored) = Store::restore(db.reader().view())?;
@@ -460,6 +457,13 @@ fn finish_founding(
         && wal.last_index() == 0;
     if !is_blank || !config.new_cluster {
         return Ok(());
+    }
+    if config.discovery || config.initial_cluster.is_empty() {
+        // Nobody is asked again who the others were.
+        return Err(Error::Directory(format!(
+            "the first start with {} was interrupted before anything was in its log; remove it and start again",
+            config.data_dir.display()
+        )));
     }
     let founding = check_founding(config)?;
     if founding.metadata() != *metadata {

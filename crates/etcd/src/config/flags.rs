@@ -193,7 +193,7 @@ const CLUSTERING: &[Flag] = &[
     Flag { name: "discovery-cert", yaml: Some("discovery-config.client.secure.cert"), kind: Kind::Text, default: "", shown: "''", help: "Client certificate for the discovery service." },
     Flag { name: "discovery-key", yaml: Some("discovery-config.client.secure.key"), kind: Kind::Text, default: "", shown: "''", help: "Key of that certificate." },
     Flag { name: "discovery-cacert", yaml: Some("discovery-config.client.secure.cacert"), kind: Kind::Text, default: "", shown: "''", help: "CA bundle that the certificate of the discovery service is checked against." },
-    Flag { name: "discovery-user", yaml: Some("discovery-config.client.auth.username"), kind: Kind::Text, default: "", shown: "''", help: "User at the discovery service, as name or name:password." },
+    Flag { name: "discovery-user", yaml: Some("discovery-config.client.auth.username"), kind: Kind::Text, default: "", shown: "''", help: "User at the discovery service; only together with a password." },
     Flag { name: "discovery-password", yaml: Some("discovery-config.client.auth.password"), kind: Kind::Text, default: "", shown: "''", help: "Password of that user." },
     Flag { name: "discovery-fallback", yaml: None, kind: Kind::Choice(&["exit", "proxy"]), default: "exit", shown: "'exit'", help: "What to do when discovery fails; only 'exit' is left." },
     Flag { name: "discovery-srv", yaml: Some("discovery-srv"), kind: Kind::Text, default: "", shown: "''", help: "DNS domain whose SRV records name the members." },

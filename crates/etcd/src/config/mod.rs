@@ -1,8 +1,10 @@
 //! What the user asked for: flags, environment and configuration file ([`raw`]), judged as a whole ([`Config`]).
 //!
 //! Reading order: `flags.rs` (the table), `value.rs` (one value), `raw.rs` (all values, not yet judged), this file
-//! (the judged whole), `security.rs` (what was said about TLS), `help.rs`.
+//! (the judged whole), `security.rs` (what was said about TLS), `discovery.rs` (how founders find each other),
+//! `help.rs`.
 
+pub(crate) mod discovery;
 pub(crate) mod flags;
 pub(crate) mod help;
 pub(crate) mod raw;
@@ -12,6 +14,7 @@ pub(crate) mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use discovery::Discovery;
 use raw::RawConfig;
 use value::Address;
 
@@ -40,8 +43,10 @@ pub(crate) struct Config {
     pub(crate) listen_metrics: Vec<Address>,
     pub(crate) advertise_peer: Vec<Address>,
     pub(crate) advertise_client: Vec<Address>,
+    /// The founders that the flags list; empty when they are to be discovered.
     pub(crate) initial_cluster: String,
     pub(crate) initial_cluster_token: String,
+    pub(crate) discovery: Discovery,
     pub(crate) is_existing: bool,
     pub(crate) heartbeat: Duration,
     pub(crate) election: Duration,
@@ -98,16 +103,15 @@ impl Config {
         for name in ["listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"] {
             check_bind(&urls(name))?;
         }
-        check_conflicts(&raw)?;
-        check_compaction_mode(&raw)?;
-        check_tls_versions(&raw)?;
+        let initial_cluster = initial_cluster(&raw);
+        let discovery = Discovery::check(&raw, &initial_cluster)?;
         let (heartbeat, election) = (uint("heartbeat-interval"), uint("election-timeout"));
+        check_conflicts(&raw)?;
         check_timing(heartbeat, election)?;
         let quota = int("quota-backend-bytes");
         let or = |value: u64, fallback: u64| if value == 0 { fallback } else { value };
         let or_time = |value: Duration, fallback: Duration| if value.is_zero() { fallback } else { value };
-        let name = raw.text("name").to_string();
-        let data_dir = raw.text("data-dir");
+        let (name, data_dir) = (raw.text("name").to_string(), raw.text("data-dir"));
         Ok(Config {
             data_dir: if data_dir.is_empty() { format!("{name}.etcd").into() } else { data_dir.into() },
             data_dir_is_default: data_dir.is_empty(),
@@ -118,8 +122,9 @@ impl Config {
             listen_metrics: urls("listen-metrics-urls"),
             advertise_peer: urls("initial-advertise-peer-urls"),
             advertise_client: urls("advertise-client-urls"),
-            initial_cluster: initial_cluster(&raw),
+            initial_cluster,
             initial_cluster_token: raw.text("initial-cluster-token").into(),
+            discovery,
             is_existing: raw.text("initial-cluster-state") == "existing",
             heartbeat: Duration::from_millis(heartbeat),
             election: Duration::from_millis(election),
@@ -168,6 +173,9 @@ impl Config {
 
 /// The founders: as given, else, if this member has a name of its own, itself alone.
 fn initial_cluster(raw: &RawConfig) -> String {
+    if discovery::replaces_default(raw) {
+        return String::new();
+    }
     let (given, name) = (raw.text("initial-cluster"), raw.text("name"));
     let is_default = |flag: &str| flags::find(flag).is_some_and(|flag| raw.text(flag.name) == flag.default);
     if !is_default("initial-cluster") || is_default("name") {
@@ -235,19 +243,8 @@ fn check_bind(urls: &[Address]) -> Result<(), String> {
 }
 
 fn check_conflicts(raw: &RawConfig) -> Result<(), String> {
-    let given = |name: &str| raw.is_set(name) && !raw.text(name).is_empty();
-    let ways = ["initial-cluster", "discovery-srv", "discovery-endpoints"];
-    if ways.iter().filter(|way| given(way)).count() > 1 {
-        return Err("multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
-                    \"discovery-endpoints\" or \"discovery-srv\""
-            .into());
-    }
-    if given("discovery-token") && !given("discovery-endpoints") {
-        return Err("both --discovery-token and --discovery-endpoints must be set".into());
-    }
-    if given("discovery-endpoints") && !given("discovery-token") {
-        return Err("both --discovery-token and --discovery-endpoints must be set".into());
-    }
+    check_compaction_mode(raw)?;
+    check_tls_versions(raw)?;
     if raw.text("discovery-fallback") == "proxy" {
         return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"".into());
     }
@@ -365,7 +362,6 @@ mod tests {
         ] {
             assert_eq!(check(&arguments).unwrap_err(), text);
         }
-        assert!(check(&["--initial-cluster=a=http://1.1.1.1:1", "--discovery-srv=x.org"]).is_err());
         assert!(check(&["--feature-gates=LeaseCheckpointPersist=true"]).is_err());
     }
 

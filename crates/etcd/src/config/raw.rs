@@ -61,6 +61,11 @@ impl RawConfig {
         self.values.contains_key(name)
     }
 
+    /// Where the user gave the flag; `None` if nowhere.
+    pub(crate) fn source(&self, name: &str) -> Option<Source> {
+        self.values.get(name).map(|(_, source)| *source)
+    }
+
     /// Sets a value that has been checked.
     pub(crate) fn set(&mut self, flag: &'static Flag, text: &str, source: Source) {
         self.values.insert(flag.name, (text.to_string(), source));

@@ -55,6 +55,11 @@ impl Dialer {
         Dialer { stall, ..self.clone() }
     }
 
+    /// The same for members whose certificates name this host, whatever their URLs say.
+    pub(crate) fn checking(&self, host: &str) -> Dialer {
+        Dialer { tls: self.tls.checking(host), ..self.clone() }
+    }
+
     /// A connection to the host of a URL.
     pub(crate) async fn connect(&self, url: &Address) -> Result<BoxedIo, String> {
         let late = |_| format!("dial tcp {}: i/o timeout", url.host);

@@ -9,36 +9,77 @@ use api::version::{MIN_CLUSTER, Minor, Version};
 use etcdserver::bootstrap::{Existing, check_founding, check_joining};
 use etcdserver::membership::Member;
 
-use crate::config::value;
+use super::{discovery, initial};
+use crate::config::discovery::{Discovery, Service};
+use crate::config::{Config, value};
 use crate::logging::Logger;
 use crate::rafthttp::{Dialer, call};
+
+/// Why a member does not start.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Whatever it was.
+    Start(String),
+    /// The discovery service, which is told of in another way.
+    Discovery(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Failure {
+        Failure::Start(why)
+    }
+}
 
 /// How long a founder looks for a cluster that knows it already, for each of the others.
 const FOUNDING_WAIT: Duration = Duration::from_secs(1);
 /// Time for a question about versions.
 const VERSION_WAIT: Duration = Duration::from_secs(5);
 
-/// Prepares a first start. Returns the members of the cluster that is joined, which may have something to say before
-/// this member knows them from its log.
+/// Prepares the start of a member that has no log. Returns the members of the cluster that is joined, which may have
+/// something to say before this member knows them from its log.
 pub(super) fn before_first_start(
-    disk: &dyn disk::Disk,
+    config: &Config,
     dialer: &Dialer,
     logger: &Logger,
     core: &mut etcdserver::Config,
-) -> Result<Vec<Member>, String> {
-    if wal::exists(disk, &core.wal_path()).map_err(|error| error.to_string())? {
-        return Ok(Vec::new());
-    }
+) -> Result<Vec<Member>, Failure> {
     core.advertise_checked = advertises_the_same(core);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
-    if core.new_cluster {
-        runtime.block_on(check_not_bootstrapped(dialer, core))?;
-        return Ok(Vec::new());
+    if !core.new_cluster {
+        return Ok(runtime.block_on(join(dialer, logger, core))?);
     }
-    runtime.block_on(join(dialer, logger, core))
+    runtime.block_on(check_not_bootstrapped(dialer, core))?;
+    if let Discovery::Service(service) = &config.discovery {
+        runtime.block_on(discover(service, logger, core))?;
+    }
+    Ok(Vec::new())
+}
+
+/// Learns the other founders from the discovery service.
+async fn discover(service: &Service, logger: &Logger, core: &mut etcdserver::Config) -> Result<(), Failure> {
+    let founding = check_founding(core).map_err(|error| error.to_string())?;
+    logger.info("Bootstrapping cluster using v3 discovery.", &[]);
+    let own = initial::show(&core.initial_cluster);
+    let list = discovery::join(service, logger, founding.local_id, &own)
+        .await
+        .map_err(|why| Failure::Discovery(format!("failed to join discovery cluster ({why})")))?;
+    let members = initial::parse(&list)?;
+    let mut urls: Vec<&String> = members.iter().flat_map(|(_, urls)| urls).collect();
+    urls.sort();
+    if urls.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Failure::Start(format!("discovery cluster {} has duplicate url", initial::show(&members))));
+    }
+    // Members with the same name would be taken for one that is none of them.
+    let same = members.iter().filter(|(name, _)| *name == core.name).cloned().collect::<Vec<_>>();
+    if initial::show(&same) != own {
+        let list = initial::show(&members);
+        return Err(Failure::Start(format!("discovery cluster {list} has another member with the name {:?}", core.name)));
+    }
+    core.initial_cluster = members;
+    Ok(())
 }
 
 /// Whether the URLs of this member's entry and those it advertises mean the same addresses.
@@ -98,6 +139,9 @@ async fn join(dialer: &Dialer, logger: &Logger, core: &mut etcdserver::Config) -
     if !core.initial_cluster.iter().any(|(name, _)| *name == core.name) {
         // Said in the same words as to a founder.
         return check_founding(core).map(|_| Vec::new()).map_err(|error| error.to_string());
+    }
+    if core.discovery {
+        return Err("discovery URL should not be set when joining existing initial cluster".into());
     }
     let known = call::get_members(dialer, logger, &others(core))
         .await

@@ -7,9 +7,10 @@ use api::ids;
 use etcdserver::bootstrap::Report;
 use etcdserver::membership::Cluster;
 
-use super::go_arch;
+use super::{go_arch, initial};
+use crate::config::discovery::Discovery;
 use crate::config::{AutoCompaction, Config, value};
-use crate::logging::{Logger, human_bytes};
+use crate::logging::{Field, Logger, human_bytes};
 use crate::member::handle::Shared;
 use crate::net::listen::Guarded;
 
@@ -211,76 +212,113 @@ pub(super) fn say_stop(shared: &Shared) {
     shared.logger.info("server has stopped; stopping cluster version's monitor", &[]);
 }
 
-/// All settings, as they are in force.
-pub(super) fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Config) {
+/// The discovery service had no place for this member, or was not usable.
+pub(super) fn say_discovery_failed(config: &Config, logger: &Logger, error: &str) {
+    if let Discovery::Service(service) = &config.discovery {
+        logger.warn(
+            "failed to bootstrap; discovery token was already used",
+            &[
+                ("discovery-token", (&service.token).into()),
+                ("discovery-endpoints", service.endpoints.clone().into()),
+                ("error", error.into()),
+            ],
+        );
+    }
+    logger.warn("do not reuse discovery token; generate a new one to bootstrap a cluster", &[]);
+}
+
+/// All settings, as they are in force. Members and token mean nothing to a member that has a log.
+pub(super) fn say_start(config: &Config, logger: &Logger, core: &etcdserver::Config, has_log: bool) {
     let raw = &config.raw;
+    let (members, token) = match has_log {
+        true => (String::new(), String::new()),
+        false => (initial::show(&core.initial_cluster), core.initial_cluster_token.clone()),
+    };
     let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let duration = |name: &str| value::parse_duration(raw.text(name)).unwrap_or_default();
     let (mode, retention) = compaction_settings(config);
     let wal_dir = raw.text("wal-dir");
-    logger.info(
-        "starting an etcd server",
-        &[
-            ("etcd-version", core.version.to_string().into()),
-            ("git-sha", option_env!("MAINSTAY_GIT_SHA").unwrap_or("unknown").into()),
-            ("go-version", "none".into()),
-            ("go-os", std::env::consts::OS.into()),
-            ("go-arch", go_arch().into()),
-            ("max-cpu-set", cpus.into()),
-            ("max-cpu-available", cpus.into()),
-            ("member-initialized", config.data_dir.join("member").exists().into()),
-            ("name", (&config.name).into()),
-            ("data-dir", config.data_dir.display().to_string().into()),
-            ("wal-dir", wal_dir.into()),
-            ("wal-dir-dedicated", wal_dir.into()),
-            ("member-dir", core.member_dir().display().to_string().into()),
-            ("force-new-cluster", core.force_new_cluster.into()),
-            ("heartbeat-interval", config.heartbeat.into()),
-            ("election-timeout", config.election.into()),
-            ("initial-election-tick-advance", config.election_tick_advance.into()),
-            ("snapshot-count", config.snapshot_count.into()),
-            ("max-wals", config.max_wals.into()),
-            ("max-snapshots", config.max_snapshots.into()),
-            ("snapshot-catchup-entries", config.snapshot_catchup_entries.into()),
-            ("initial-advertise-peer-urls", texts(&config.advertise_peer).into()),
-            ("listen-peer-urls", texts(&config.listen_peer).into()),
-            ("advertise-client-urls", texts(&config.advertise_client).into()),
-            ("listen-client-urls", texts(&config.listen_client).into()),
-            ("listen-metrics-urls", texts(&config.listen_metrics).into()),
-            ("local-address", "".into()),
-            ("cors", config.cors.clone().into()),
-            ("host-whitelist", config.host_whitelist.clone().into()),
-            ("initial-cluster", (&config.initial_cluster).into()),
-            ("initial-cluster-state", if config.is_existing { "existing" } else { "new" }.into()),
-            ("initial-cluster-token", (&config.initial_cluster_token).into()),
-            ("quota-backend-bytes", config.quota.map_or(-1, |quota| quota as i64).into()),
-            ("max-request-bytes", config.max_request_bytes.into()),
-            ("max-concurrent-streams", config.max_concurrent_streams.into()),
-            ("pre-vote", config.pre_vote.into()),
-            ("feature-gates", (&config.gates_given).into()),
-            ("initial-corrupt-check", config.gate("InitialCorruptCheck").into()),
-            ("corrupt-check-time-interval", duration("corrupt-check-time").into()),
-            ("compact-check-time-interval", duration("compact-hash-check-time").into()),
-            ("auto-compaction-mode", mode.into()),
-            ("auto-compaction-retention", retention.into()),
-            ("auto-compaction-interval", retention.into()),
-            ("discovery-token", raw.text("discovery-token").into()),
-            ("discovery-endpoints", raw.text("discovery-endpoints").into()),
-            ("discovery-dial-timeout", duration("discovery-dial-timeout").into()),
-            ("discovery-request-timeout", duration("discovery-request-timeout").into()),
-            ("discovery-keepalive-time", duration("discovery-keepalive-time").into()),
-            ("discovery-keepalive-timeout", duration("discovery-keepalive-timeout").into()),
-            ("discovery-insecure-transport", (raw.text("discovery-insecure-transport") == "true").into()),
-            ("discovery-insecure-skip-tls-verify", (raw.text("discovery-insecure-skip-tls-verify") == "true").into()),
-            ("discovery-cert", raw.text("discovery-cert").into()),
-            ("discovery-key", raw.text("discovery-key").into()),
-            ("discovery-cacert", raw.text("discovery-cacert").into()),
-            ("discovery-user", raw.text("discovery-user").into()),
-            ("downgrade-check-interval", duration("downgrade-check-time").into()),
-            ("max-learners", config.max_learners.into()),
-            ("v2-deprecation", "write-only".into()),
-        ],
-    );
+    let mut fields: Vec<Field<'_>> = vec![
+        ("etcd-version", core.version.to_string().into()),
+        ("git-sha", option_env!("MAINSTAY_GIT_SHA").unwrap_or("unknown").into()),
+        ("go-version", "none".into()),
+        ("go-os", std::env::consts::OS.into()),
+        ("go-arch", go_arch().into()),
+        ("max-cpu-set", cpus.into()),
+        ("max-cpu-available", cpus.into()),
+        ("member-initialized", config.data_dir.join("member").exists().into()),
+        ("name", (&config.name).into()),
+        ("data-dir", config.data_dir.display().to_string().into()),
+        ("wal-dir", wal_dir.into()),
+        ("wal-dir-dedicated", wal_dir.into()),
+        ("member-dir", core.member_dir().display().to_string().into()),
+        ("force-new-cluster", core.force_new_cluster.into()),
+        ("heartbeat-interval", config.heartbeat.into()),
+        ("election-timeout", config.election.into()),
+        ("initial-election-tick-advance", config.election_tick_advance.into()),
+        ("snapshot-count", config.snapshot_count.into()),
+        ("max-wals", config.max_wals.into()),
+        ("max-snapshots", config.max_snapshots.into()),
+        ("snapshot-catchup-entries", config.snapshot_catchup_entries.into()),
+        ("initial-advertise-peer-urls", texts(&config.advertise_peer).into()),
+        ("listen-peer-urls", texts(&config.listen_peer).into()),
+        ("advertise-client-urls", texts(&config.advertise_client).into()),
+        ("listen-client-urls", texts(&config.listen_client).into()),
+        ("listen-metrics-urls", texts(&config.listen_metrics).into()),
+        ("local-address", "".into()),
+        ("cors", config.cors.clone().into()),
+        ("host-whitelist", config.host_whitelist.clone().into()),
+        ("initial-cluster", members.into()),
+        ("initial-cluster-state", if config.is_existing { "existing" } else { "new" }.into()),
+        ("initial-cluster-token", token.into()),
+        ("quota-backend-bytes", config.quota.map_or(-1, |quota| quota as i64).into()),
+        ("max-request-bytes", config.max_request_bytes.into()),
+        ("max-concurrent-streams", config.max_concurrent_streams.into()),
+        ("pre-vote", config.pre_vote.into()),
+        ("feature-gates", (&config.gates_given).into()),
+        ("initial-corrupt-check", config.gate("InitialCorruptCheck").into()),
+        ("corrupt-check-time-interval", duration("corrupt-check-time").into()),
+        ("compact-check-time-interval", duration("compact-hash-check-time").into()),
+        ("auto-compaction-mode", mode.into()),
+        ("auto-compaction-retention", retention.into()),
+        ("auto-compaction-interval", retention.into()),
+    ];
+    fields.extend(discovery_fields(config));
+    fields.extend([
+        ("downgrade-check-interval", duration("downgrade-check-time").into()),
+        ("max-learners", config.max_learners.into()),
+        ("v2-deprecation", "write-only".into()),
+    ]);
+    logger.info("starting an etcd server", &fields);
+    if has_log && core.discovery {
+        logger.warn(
+            "discovery token is ignored since cluster already initialized; valid logs are found",
+            &[("wal-dir", core.wal_path().display().to_string().into())],
+        );
+    }
+}
+
+fn discovery_fields(config: &Config) -> Vec<Field<'_>> {
+    let raw = &config.raw;
+    let duration = |name: &str| value::parse_duration(raw.text(name)).unwrap_or_default();
+    let endpoints = match &config.discovery {
+        Discovery::Service(service) => service.endpoints.join(","),
+        _ => String::new(),
+    };
+    vec![
+        ("discovery-token", raw.text("discovery-token").into()),
+        ("discovery-endpoints", endpoints.into()),
+        ("discovery-dial-timeout", duration("discovery-dial-timeout").into()),
+        ("discovery-request-timeout", duration("discovery-request-timeout").into()),
+        ("discovery-keepalive-time", duration("discovery-keepalive-time").into()),
+        ("discovery-keepalive-timeout", duration("discovery-keepalive-timeout").into()),
+        ("discovery-insecure-transport", (raw.text("discovery-insecure-transport") == "true").into()),
+        ("discovery-insecure-skip-tls-verify", (raw.text("discovery-insecure-skip-tls-verify") == "true").into()),
+        ("discovery-cert", raw.text("discovery-cert").into()),
+        ("discovery-key", raw.text("discovery-key").into()),
+        ("discovery-cacert", raw.text("discovery-cacert").into()),
+        ("discovery-user", raw.text("discovery-user").into()),
+    ]
 }
 
 fn compaction_settings(config: &Config) -> (&str, Duration) {

@@ -22,7 +22,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the head of this file.
 #[derive(Clone)]
-pub(crate) struct ClientTls(Arc<Inner>);
+pub(crate) struct ClientTls {
+    inner: Arc<Inner>,
+    /// Checked instead of the host that is dialled.
+    server_name: Option<Arc<str>>,
+}
 
 struct Inner {
     security: Security,
@@ -34,7 +38,13 @@ impl ClientTls {
     /// Reads the files; the error is Go's text.
     pub(crate) fn new(security: &Security, policy: &Policy) -> Result<ClientTls, String> {
         let current = Mutex::new((stamp(security), Arc::new(build(security, policy)?)));
-        Ok(ClientTls(Arc::new(Inner { security: security.clone(), policy: policy.clone(), current })))
+        let inner = Arc::new(Inner { security: security.clone(), policy: policy.clone(), current });
+        Ok(ClientTls { inner, server_name: None })
+    }
+
+    /// The same for servers whose certificates name this host, whichever is dialled.
+    pub(crate) fn checking(&self, host: &str) -> ClientTls {
+        ClientTls { inner: self.inner.clone(), server_name: Some(host.into()) }
     }
 
     /// Without any file.
@@ -48,6 +58,7 @@ impl ClientTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let host = self.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(host.to_string()).map_err(|_| format!("tls: invalid server name {host:?}"))?;
         let handshake = TlsConnector::from(self.config()).connect(name, io);
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -64,7 +75,7 @@ impl ClientTls {
     /// The settings of the next handshake. While changed files cannot be used, those before stay in force: the
     /// listening side, which has the same files, says so.
     fn config(&self) -> Arc<ClientConfig> {
-        let Inner { security, policy, current } = &*self.0;
+        let Inner { security, policy, current } = &*self.inner;
         let stamp = stamp(security);
         let mut current = current.lock();
         if current.0 != stamp

@@ -34,9 +34,6 @@ pub(super) fn by_name(config: &Config) -> Result<BTreeMap<&str, Vec<String>>, Er
     for urls in by_name.values_mut() {
         urls.sort();
     }
-    if by_name.is_empty() {
-        return Err(Error::Founding("initial cluster unset and no discovery endpoints found".to_owned()));
-    }
     if !by_name.contains_key(config.name.as_str()) {
         let name = &config.name;
         return Err(Error::Founding(format!(

@@ -104,7 +104,7 @@ fn b1_to_b4_founders_whose_settings_disagree() {
     assert!(check(four).ends_with("has duplicate url"));
     assert_eq!(
         check(Config { initial_cluster: vec![], ..named("a") }),
-        "initial cluster unset and no discovery endpoints found"
+        "couldn't find local name \"a\" in the initial cluster configuration"
     );
     assert_eq!(
         check(Config { new_cluster: false, ..named("a") }),
