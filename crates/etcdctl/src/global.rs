@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Config, Context, Credentials, Error, TlsSettings};
+use client::{Client, Config, Context, Credentials, Error, TlsSettings, srv};
 use etcdutl::cli::{BAD_CONNECTION, BAD_FEATURE, ERROR, Exit, Flag, Invocation, Kind, Outcome};
 
 use crate::log;
@@ -150,18 +150,14 @@ fn take_environment(invocation: &mut Invocation) -> Outcome {
 }
 
 fn config(invocation: &Invocation) -> Result<Config, Exit> {
-    if invocation.is_given("discovery-srv") && !invocation.text("discovery-srv").is_empty() {
-        return Err(Exit::error(
-            "--discovery-srv is not supported yet: name the endpoints with --endpoints",
-        ));
-    }
+    let endpoints = endpoints(invocation)?;
     let limit = |name: &str, default: usize| match usize::try_from(invocation.int(name)) {
         Ok(0) | Err(_) => default,
         Ok(limit) => limit,
     };
     Ok(Config {
-        endpoints: invocation.texts("endpoints"),
-        tls: tls(invocation)?,
+        tls: tls(invocation, &endpoints)?,
+        endpoints,
         credentials: credentials(invocation, "user", "password", "auth-jwt-token", "Password: ")?,
         dial_timeout: invocation.duration("dial-timeout"),
         keepalive_time: Some(invocation.duration("keepalive-time")).filter(|time| *time > Duration::ZERO),
@@ -184,7 +180,28 @@ pub(crate) fn file(invocation: &Invocation, name: &str) -> Result<Option<PathBuf
     }
 }
 
-fn tls(invocation: &Invocation) -> Result<Option<TlsSettings>, Exit> {
+/// The endpoints that DNS knows, if it was named, and knows any; else those of the flag.
+fn endpoints(invocation: &Invocation) -> Result<Vec<String>, Exit> {
+    let given = || invocation.texts("endpoints").iter().map(|endpoint| endpoint.trim().to_owned()).collect();
+    let domain = invocation.text("discovery-srv");
+    if domain.is_empty() {
+        return Ok(given());
+    }
+    let mut found =
+        srv::endpoints("etcd-client", domain, invocation.text("discovery-srv-name")).map_err(Exit::error)?;
+    if !invocation.switch("insecure-discovery") {
+        found.retain(|endpoint| {
+            let is_secure = !endpoint.starts_with("http://");
+            if !is_secure {
+                etcdutl::cli::err(&format!("ignoring discovered insecure endpoint {endpoint:?}\n"));
+            }
+            is_secure
+        });
+    }
+    Ok(if found.is_empty() { given() } else { found })
+}
+
+fn tls(invocation: &Invocation, endpoints: &[String]) -> Result<Option<TlsSettings>, Exit> {
     let settings = TlsSettings {
         cert: file(invocation, "cert")?,
         key: file(invocation, "key")?,
@@ -192,10 +209,12 @@ fn tls(invocation: &Invocation) -> Result<Option<TlsSettings>, Exit> {
         skip_verify: invocation.switch("insecure-skip-tls-verify"),
         server_name: None,
     };
+    // As in Go's: TLS it is then, and certificates are those of the hosts, not of the domain.
+    let is_named = !invocation.text("discovery-srv").is_empty() && !invocation.switch("insecure-discovery");
     let has_files = settings.cert.is_some() || settings.key.is_some() || settings.ca.is_some();
-    let wanted = has_files || settings.skip_verify || !invocation.switch("insecure-transport");
+    let wanted = has_files || is_named || settings.skip_verify || !invocation.switch("insecure-transport");
     // An endpoint with https brings TLS along whatever is said here.
-    let by_endpoint = invocation.texts("endpoints").iter().any(|endpoint| endpoint.starts_with("https"));
+    let by_endpoint = endpoints.iter().any(|endpoint| endpoint.starts_with("https"));
     Ok((wanted || by_endpoint).then_some(settings))
 }
 

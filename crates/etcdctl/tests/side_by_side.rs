@@ -225,9 +225,6 @@ fn the_environment() {
     let conflict = run(Path::new(OURS), scratch.path(), &with("get a --endpoints=127.0.0.1:1"));
     assert_eq!(conflict.code, Some(1));
     assert!(conflict.stderr.contains("conflicting environment variable"), "{conflict:?}");
-    let refused = run(Path::new(OURS), scratch.path(), "--discovery-srv=example.invalid get a");
-    let text = "Error: --discovery-srv is not supported yet: name the endpoints with --endpoints\n";
-    assert_eq!((refused.code, refused.stderr.as_str()), (Some(1), text));
     // Go's reads past a variable that makes no sense; ours does too, and says so.
     let ignored = run(Path::new(OURS), scratch.path(), &with("ETCDCTL_HEX=zz get a"));
     assert_eq!((ignored.code, ignored.stdout.as_str()), (Some(0), "a\n1\n"));
