@@ -23,7 +23,10 @@ const FLAGS: &[&str] = &[
     "--initial-cluster-state=foo", "--discovery-fallback=proxy", "--discovery-fallback=x", "--v2-deprecation=not-yet",
     "--feature-gates=Foo=true", "--feature-gates=LeaseCheckpoint", "--feature-gates=LeaseCheckpoint=x",
     "--feature-gates=LeaseCheckpointPersist=true", "--initial-cluster=a=http://1.1.1.1:1 --discovery-srv=x.org",
-    "--discovery-token=x", "--discovery-endpoints=x", "--config-file=/no/such", "--cors=http://a.example", "--cors=x",
+    "--discovery-token=x", "--discovery-endpoints=x", "--discovery-token=x --discovery-endpoints=",
+    "--discovery-token=x --discovery-endpoints=a,,b", "--discovery-token=x --discovery-endpoints=a --discovery-srv=b",
+    "--initial-cluster= --discovery-token=x --discovery-endpoints=a --discovery-srv=b",
+    "--initial-cluster=default=http://localhost:2380 --discovery-srv=b", "--config-file=/no/such", "--cors=http://a.example", "--cors=x",
     "--tls-min-version=foo", "--tls-min-version=TLS1.3 --tls-max-version=TLS1.2", "--listen-metrics-urls=foo",
     "--experimental-nosuch", "--snapshot-catchup-entries=x", "--raft-write-timeout=x", "--warning-apply-duration=x",
     "--compaction-batch-limit=x", "--advertise-client-urls=foo", "--unsafe-no-fsync=2", "--socket-reuse-port=x",
@@ -32,7 +35,7 @@ const FLAGS: &[&str] = &[
 
 /// Refused at start: these get ports of their own in front.
 const STARTS: &[&str] = &[
-    "--auto-compaction-retention=x", "--initial-cluster=a", "--initial-cluster=b=http://127.0.0.1:2380",
+    "--auto-compaction-retention=x", "--initial-cluster=a", "--initial-cluster=", "--discovery-srv-name=x", "--initial-cluster=b=http://127.0.0.1:2380",
     "--initial-cluster=default=http://127.0.0.1:2380", "--auth-token=foo", "--data-dir=/proc/x", "--max-learners=-1",
     "--initial-advertise-peer-urls=http://localhost:2381",
 ];
