@@ -4,6 +4,8 @@
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -126,13 +128,13 @@ fn found_by(service: &Binaries, go: &Binaries) {
 }
 
 #[test]
-fn members_of_both_kinds_found_a_cluster_by_a_service_of_go() {
+fn b32_members_of_both_kinds_found_a_cluster_by_a_service_of_go() {
     let Some(go) = go_release("3.7.3") else { return };
     found_by(&go, &go);
 }
 
 #[test]
-fn members_of_both_kinds_found_a_cluster_by_a_service_of_ours() {
+fn b32_members_of_both_kinds_found_a_cluster_by_a_service_of_ours() {
     let Some(go) = go_release("3.7.3") else { return };
     found_by(&ours(), &go);
 }
@@ -245,12 +247,26 @@ fn wait_for(member: &Member, text: &str) {
     }
 }
 
+/// The address of something that is no etcd at all. It ends with the test process.
+fn serve_garbage() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whoever hangs up early is right.
+            drop(stream.write_all(&[b"\0\0\xff\x07 garbage "; 200].concat()));
+        }
+    });
+    address
+}
+
 #[test]
 fn whoever_must_wait_is_asked_to_and_can_be_ended() {
     let Some(go) = go_release("3.7.3") else { return };
     let ours = ours();
     let scratch = tempfile::tempdir().expect("scratch is writable");
     let nobody = format!("127.0.0.1:{}", harness::free_port());
+    let garbage = serve_garbage();
     let service = Service::start(&go, &go, &scratch.path().join("service"));
     let [theirs, we] = [&go, &ours].map(|binaries| {
         service.clear("t");
@@ -267,7 +283,12 @@ fn whoever_must_wait_is_asked_to_and_can_be_ended() {
             Member::spawn(binaries, &dir, Options { flags, ..Options::default() })
         };
         let endpoint = service.member.endpoint();
-        let ends = [("waiting", endpoint.as_str(), "waiting for peers"), ("lost", nobody.as_str(), "\"backoff\":\"4s\"")];
+        let again = "\"backoff\":\"4s\"";
+        let ends = [
+            ("waiting", endpoint.as_str(), "waiting for peers"),
+            ("lost", nobody.as_str(), again),
+            ("fooled", garbage.as_str(), again),
+        ];
         ends.map(|(name, endpoint, text)| {
             let mut member = start(name, endpoint);
             wait_for(&member, text);

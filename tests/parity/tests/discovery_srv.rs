@@ -30,7 +30,7 @@ fn records(cluster: &Cluster, service: &str) -> Vec<Record> {
 }
 
 #[test]
-fn members_of_both_kinds_found_and_join_a_cluster_that_dns_names() {
+fn b7_members_of_both_kinds_found_and_join_a_cluster_that_dns_names() {
     let Some(go) = go_release("3.7.3") else { return };
     let ours = ours();
     with_names(move |names| {
@@ -56,6 +56,13 @@ fn members_of_both_kinds_found_and_join_a_cluster_that_dns_names() {
             });
             cluster.member_mut(i).wait_until_ready();
             cluster.in_step(i);
+        }
+        cluster.agree();
+        // A restart asks nobody.
+        names.behave(Manner::Silence);
+        for i in [0, 1] {
+            cluster.member_mut(i).stop();
+            cluster.member_mut(i).start_again();
         }
         cluster.agree();
     });
@@ -181,7 +188,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn whatever_a_dns_server_answers_the_start_ends_in_the_same_words() {
+fn b7_whatever_a_dns_server_answers_the_start_ends_in_the_same_words() {
     let Some(go) = go_release("3.7.3") else { return };
     let ours = ours();
     with_names(move |names| {
