@@ -254,7 +254,7 @@ fn serve_garbage() -> String {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             // Whoever hangs up early is right.
-            drop(stream.write_all(&[b"\0\0\xff\x07 garbage "; 200].concat()));
+            drop(stream.write_all(&b"\0\0\xff\x07 garbage ".repeat(200)));
         }
     });
     address
