@@ -305,7 +305,19 @@ pub async fn connect(url: &str) -> Channel {
 /// # Errors
 /// The status, when it is not OK.
 pub async fn ask_on<R: Rpc>(channel: &Channel, request: R) -> Result<R::Response, Status> {
-    unary(channel.clone(), R::METHOD.path(), request, Metadata(&[]), ProstCodec::default()).await
+    ask_on_with(channel, request, Metadata(&[])).await
+}
+
+/// The same with metadata.
+///
+/// # Errors
+/// The status, when it is not OK.
+pub async fn ask_on_with<R: Rpc>(
+    channel: &Channel,
+    request: R,
+    metadata: Metadata<'_>,
+) -> Result<R::Response, Status> {
+    unary(channel.clone(), R::METHOD.path(), request, metadata, ProstCodec::default()).await
 }
 
 async fn unary<Q, A, C>(

@@ -2,13 +2,16 @@
 //! may cover several numbers where they share data.
 //!
 //! Reading order: `fresh.rs` (a member nobody has written to), `hash.rs`, `file.rs` (snapshots, defragmentation,
-//! quota), `alarms.rs`, `http.rs`, `members.rs` (changes of the members, downgrades), `several.rs` (several members).
+//! quota), `alarms.rs`, `http.rs`, `members.rs` (changes of the members, downgrades), `several.rs` (several members),
+//! `followers.rs` (leases and watches of several members), `different.rs` (members that hold something else).
 
 // Tests of processes wait and watch the clock.
 #![allow(clippy::disallowed_methods, reason = "processes are waited for")]
 
 mod alarms;
+mod different;
 mod file;
+mod followers;
 mod fresh;
 mod hash;
 mod http;
@@ -18,7 +21,7 @@ mod several;
 use parity::semantics::{Suite, covers};
 
 const SEVERAL: &str = "in several.rs, on three members";
-const E2E: &str = "in the tests e2e::cluster and e2e::cluster_guards";
+const DIFFERENT: &str = "in different.rs, on three members";
 
 /// Numbers that no single member can show.
 const NOT_HERE: &[(&str, &str)] = &[
@@ -34,21 +37,21 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("CM-050", SEVERAL),
     ("CM-051", SEVERAL),
     ("CM-052", SEVERAL),
-    ("CM-053", E2E),
-    ("CM-054", E2E),
+    ("CM-053", SEVERAL),
+    ("CM-054", SEVERAL),
     ("CM-055", SEVERAL),
     ("CM-056", SEVERAL),
     ("CM-057", SEVERAL),
     ("CM-058", SEVERAL),
     ("CM-059", SEVERAL),
     ("CM-060", SEVERAL),
-    ("CM-061", E2E),
+    ("CM-061", SEVERAL),
     ("CM-082", SEVERAL),
     ("CM-083", SEVERAL),
     ("CM-086", SEVERAL),
-    ("CM-089", E2E),
-    ("CM-090", E2E),
-    ("CM-094", E2E),
+    ("CM-089", DIFFERENT),
+    ("CM-090", DIFFERENT),
+    ("CM-094", DIFFERENT),
 ];
 
 fn suite() -> Suite {

@@ -1,23 +1,26 @@
 //! Cases that need several members: each script on three Go members and on three of ours.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::ErrorCode;
 use api::etcdserverpb::{
-    AlarmRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, MemberAddRequest, MemberListRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, TxnRequest,
-    WatchRequest,
+    AlarmRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseKeepAliveRequest, MemberAddRequest,
+    MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, MoveLeaderResponse,
+    StatusRequest, TxnRequest, WatchRequest,
 };
 use harness::{Binaries, Cluster, go_release, ours};
-use parity::semantics::answer::rev;
+use parity::semantics::answer::{holds, rev};
 use parity::semantics::request::{Op, RangeOptions, create, put, range, then, watch};
 use parity::semantics::target::{Metadata, ask_on, connect};
 use parity::semantics::{Difference, Outcome, Status, Stream, same};
 use tonic::transport::Channel;
 
 const NOWHERE: &str = "http://127.0.0.1:9";
+/// SIGSTOP and SIGCONT.
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;
 
-async fn to(cluster: &Cluster, i: usize) -> Channel {
+pub(super) async fn to(cluster: &Cluster, i: usize) -> Channel {
     connect(&cluster.member(i).client_url()).await
 }
 
@@ -28,7 +31,7 @@ fn refused<T: std::fmt::Debug>(what: &str, got: Result<T, Status>, why: ErrorCod
     }
 }
 
-fn works<T>(what: &str, got: Result<T, Status>) -> Result<T, Difference> {
+pub(super) fn works<T>(what: &str, got: Result<T, Status>) -> Result<T, Difference> {
     got.map_err(|status| Difference(format!("{what}: expected OK, got {status}")))
 }
 
@@ -36,7 +39,7 @@ fn add(url: &str, is_learner: bool) -> MemberAddRequest {
     MemberAddRequest { peer_ur_ls: vec![url.into()], is_learner }
 }
 
-/// CM-016, 017, 044: who leads, and that it can be told to another.
+/// CM-016, 017, 044, 061: who leads, and that it can be told to another, which may not answer.
 async fn leadership(cluster: &Cluster) -> Outcome {
     let leader = cluster.leader();
     let follower = (leader + 1) % 3;
@@ -50,10 +53,21 @@ async fn leadership(cluster: &Cluster) -> Outcome {
     same("CM-017", moved, MoveLeaderResponse::default())?;
     cluster.until("the target leads", |cluster| cluster.leader() == follower);
     let seen = works("CM-017", ask_on(&at_leader, StatusRequest {}).await)?;
-    same("CM-017, leader and term", (seen.leader, seen.raft_term), (target_id, term + 1))
+    same("CM-017, leader and term", (seen.leader, seen.raft_term), (target_id, term + 1))?;
+    let id = format!("{:x}", cluster.id(leader));
+    cluster.member(leader).signal(STOP);
+    let start = Instant::now();
+    let late = cluster.ctl_on(follower, &["move-leader", &id, "--command-timeout=3s"]);
+    cluster.member(leader).signal(CONTINUE);
+    // The client's clock and the server's run out together.
+    let says_so = ["deadline exceeded", "DeadlineExceeded", "leader transfer took too long"];
+    let is_late = says_so.iter().any(|text| late.stderr.contains(text)) && start.elapsed() > Duration::from_millis(2_500);
+    holds("CM-061", late.code != 0 && is_late, (late, start.elapsed()))?;
+    cluster.leader();
+    Ok(())
 }
 
-/// CM-018, 045 to 053, 086: a learner from its addition to its promotion.
+/// CM-018, 045 to 054, 086, WA-068: a learner from its addition to its promotion, and the end of one of the four.
 async fn learner(cluster: &mut Cluster, binaries: &Binaries) -> Outcome {
     let leader = cluster.leader();
     let follower = (leader + 1) % 3;
@@ -90,6 +104,12 @@ async fn learner(cluster: &mut Cluster, binaries: &Binaries) -> Outcome {
     refused("CM-049, hash", ask_on(&at_new, HashKvRequest { revision: 0 }).await, not)?;
     refused("CM-049, alarm", ask_on(&at_new, AlarmRequest::default()).await, not)?;
     refused("CM-049, lease", ask_on(&at_new, LeaseGrantRequest { ttl: 5, id: 0 }).await, not)?;
+    let mut watched: Stream<WatchRequest> = Stream::open(at_new.clone(), &Metadata(&[]));
+    watched.send(create(watch("a", "", 0)));
+    same("CM-049, watch", watched.end().await?, Status::from(not))?;
+    let mut kept: Stream<LeaseKeepAliveRequest> = Stream::open(at_new.clone(), &Metadata(&[]));
+    kept.send(LeaseKeepAliveRequest { id: 1 });
+    same("CM-049, renewal", kept.end().await?, Status::from(not))?;
     let scratch = tempfile::tempdir().expect("scratch is writable");
     let file = scratch.path().join("snapshot").display().to_string();
     same("CM-050", cluster.ctl_on(new, &["snapshot", "save", &file]).code, 0)?;
@@ -104,8 +124,11 @@ async fn learner(cluster: &mut Cluster, binaries: &Binaries) -> Outcome {
     same("CM-051", promoted.members.iter().any(|member| member.is_learner), false)?;
     same("CM-051", rev(&promoted.header), 0)?;
     refused("CM-052", ask_on(&at_follower, MemberPromoteRequest { id }).await, ErrorCode::MemberNotLearner)?;
-    cluster.until("it knows of its promotion", |cluster| cluster.ctl_on(new, &["put", "b", "2"]).code == 0);
-    Ok(())
+    cluster.until("CM-053: it knows of its promotion", |cluster| cluster.ctl_on(new, &["put", "b", "2"]).code == 0);
+    let (leader, follower_id) = (cluster.leader(), cluster.id(follower));
+    let at = to(cluster, leader).await;
+    works("CM-054", ask_on(&at, MemberRemoveRequest { id: follower_id }).await)?;
+    same("CM-054", cluster.member_mut(follower).wait(Duration::from_secs(5)), Some(0))
 }
 
 /// CM-055 to 058: one of three is down.
