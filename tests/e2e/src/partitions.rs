@@ -148,6 +148,7 @@ pub fn execute(fabric: &Fabric, plan: &Plan) -> Result<Report, String> {
         world: world.clone(),
         rng: SmallRng::seed_from_u64(plan.seed),
         report: Report::default(),
+        last: [Duration::ZERO; 2],
         runtime: runtime(),
     };
     let result = trial.all();
@@ -173,6 +174,8 @@ struct Trial<'a> {
     world: Arc<World>,
     rng: SmallRng,
     report: Report,
+    /// How long it took in the last round until those with a quorum answered again, and in the end everybody.
+    last: [Duration; 2],
     runtime: tokio::runtime::Runtime,
 }
 
@@ -186,8 +189,8 @@ impl Trial<'_> {
             let effect = fault.effect(self.cluster.len(), leader, &mut self.rng);
             self.round(&effect, nth).map_err(|what| format!("{fault:?}, led by {leader}: {what}"))?;
             if self.plan.verbose {
-                let revision = self.world.book.history.lock().last();
-                eprintln!("{} of {}: {fault:?}, led by {leader}, revision {revision}", nth + 1, self.plan.faults.len());
+                let (revision, last) = (self.world.book.history.lock().last(), self.last);
+                eprintln!("{} of {}: {fault:?}, led by {leader}: {last:.1?}, revision {revision}", nth + 1, self.plan.faults.len());
             }
         }
         self.world.stop_clients();
@@ -207,6 +210,7 @@ impl Trial<'_> {
     }
 
     fn round(&mut self, effect: &Effect, nth: usize) -> Result<(), String> {
+        self.last = [Duration::ZERO; 2];
         self.fabric.cut(&effect.cuts);
         self.world.leave_alone(&effect.alone, nth + 1);
         if let Some(i) = effect.paused {
@@ -220,6 +224,7 @@ impl Trial<'_> {
             std::thread::sleep(SHATTERED);
         } else {
             let stall = self.goes_on(&effect.whole).map_err(|what| format!("with a quorum: {what}"))?;
+            self.last[0] = stall;
             self.report.longest_stall = self.report.longest_stall.max(stall);
             let more = Duration::from_millis(self.rng.random_range(300..2_500));
             std::thread::sleep(if nth == 0 { FIRST } else { more });
@@ -238,6 +243,7 @@ impl Trial<'_> {
         }
         let everybody: Vec<usize> = (0..self.cluster.len()).collect();
         let heal = self.goes_on(&everybody).map_err(|what| format!("afterwards: {what}"))?;
+        self.last[1] = heal;
         self.report.longest_heal = self.report.longest_heal.max(heal);
         Ok(())
     }
