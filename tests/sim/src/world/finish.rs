@@ -123,8 +123,7 @@ impl World {
                 hashes.push((at, hash));
             }
         }
-        let is_empty = self.model.keys.range(b"", &[0], self.model.keys.revision).is_empty();
-        for (at, hash) in hashes.iter().filter(|_| !is_empty) {
+        for (at, hash) in &hashes {
             ensure!(
                 *hash == hashes[0].1,
                 Hash,
