@@ -82,13 +82,16 @@ struct Listeners {
 
 /// Runs a member until it is told to stop.
 pub(crate) fn run(config: &Config, logger: &Logger) -> ExitCode {
-    match start(config, logger) {
-        Ok(code) => code,
-        Err(Failure::Start(error)) => {
-            // The words are etcd's for every failure at start, whatever it was.
-            logger.fatal("discovery failed", &[("error", error.into())]);
-        }
-        Err(Failure::Discovery(error)) => {
+    let failure = match start(config, logger) {
+        Ok(code) => return code,
+        Err(failure) => failure,
+    };
+    lines::say_closing(config, logger, "closing etcd server");
+    lines::say_closing(config, logger, "closed etcd server");
+    match failure {
+        // The words are etcd's for every failure at start, whatever it was.
+        Failure::Start(error) => logger.fatal("discovery failed", &[("error", error.into())]),
+        Failure::Discovery(error) => {
             lines::say_discovery_failed(config, logger, &error);
             ExitCode::FAILURE
         }
@@ -176,8 +179,11 @@ fn prepare(
     }
     config.auto_compaction.clone().map(drop)?;
     lines::say_start(config, logger, &core, has_log);
-    let remotes =
-        if has_log { Vec::new() } else { join::before_first_start(config, dialer, logger, &mut core)? };
+    if has_log {
+        return Ok((core, Vec::new()));
+    }
+    let prepared = join::before_first_start(config, dialer, logger, &mut core);
+    let remotes = prepared.inspect_err(|failure| lines::say_bootstrap_failed(logger, failure.text()))?;
     Ok((core, remotes))
 }
 
@@ -208,7 +214,8 @@ fn open(
     };
     let began = Instant::now();
     make_directory(&config.data_dir)?;
-    let mut recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string())?;
+    let recovered = bootstrap::bootstrap(disk, core, &options).map_err(|error| error.to_string());
+    let mut recovered = recovered.inspect_err(|error| lines::say_bootstrap_failed(logger, error))?;
     defragment_at_start(config, logger, &core.db_path(), &mut recovered)?;
     let report = &recovered.report;
     lines::say_bootstrap(logger, core.db_path().display().to_string(), began.elapsed(), report);

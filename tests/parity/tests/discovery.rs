@@ -56,18 +56,28 @@ impl Service {
     }
 }
 
+/// Parts of the lines that a start by discovery consists of.
+const ABOUT: &[&str] = &[
+    "discovery", "Bootstrapping cluster", "bootstrap failed", "starting an etcd", "closing etcd", "closed etcd", "register member",
+];
+
 /// The lines about discovery, without times and places, and with words for what differs from run to run.
 fn told(log: &str, ports: &[(String, &str)]) -> Vec<String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let about = lines.filter(|line| {
         let (text, level) = (line["msg"].as_str().unwrap_or_default(), line["level"].as_str().unwrap_or_default());
-        let is_about = ["discovery", "Bootstrapping cluster", "register member"].iter().any(|part| text.contains(part));
+        let is_about = ABOUT.iter().any(|part| text.contains(part));
         // The client's own lines name addresses of its memory.
         line["logger"].is_null() && (is_about || level == "fatal")
     });
     let shown = about.map(|mut line| {
-        for name in ["ts", "caller", "stacktrace"] {
-            line.as_object_mut().expect("lines are objects").remove(name);
+        let fields = line.as_object_mut().expect("lines are objects");
+        // Settings and places are each one's own.
+        if fields.get("msg").is_some_and(|text| text == "starting an etcd server") {
+            fields.retain(|name, _| name.starts_with("discovery-") || name.starts_with("initial-cluster"));
+        }
+        for name in ["ts", "caller", "stacktrace", "advertise-client-urls", "data-dir"] {
+            fields.remove(name);
         }
         ports.iter().fold(line.to_string(), |text, (port, word)| text.replace(port, word))
     });
@@ -82,7 +92,7 @@ fn end(service: &Service, binaries: &Binaries, dir: &Path, flags: &[String]) -> 
     let dir = dir.join(&binaries.label);
     let mut member = Member::spawn(binaries, &dir, Options { flags: all, ..Options::default() });
     let code = member.wait(END_LIMIT);
-    (code, told(&member.log(), &[(service.member.endpoint(), "SERVICE"), (dir.display().to_string(), "DIR")]))
+    (code, told(&member.log(), &[(service.member.endpoint(), "SERVICE")]))
 }
 
 /// Founds a cluster of both kinds by a service of one kind.

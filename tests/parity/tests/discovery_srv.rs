@@ -73,7 +73,7 @@ fn told(log: &str) -> Vec<String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let about = lines.filter(|line| {
         let text = line["msg"].as_str().unwrap_or_default();
-        ["SRV", "got bootstrap from DNS"].iter().any(|part| text.contains(part)) || line["level"] == "fatal"
+        ["SRV", "got bootstrap from DNS", "bootstrap failed"].iter().any(|part| text.contains(part)) || line["level"] == "fatal"
     });
     let shown = about.map(|mut line| {
         for name in ["ts", "caller", "stacktrace"] {

@@ -24,6 +24,14 @@ pub(super) enum Failure {
     Discovery(String),
 }
 
+impl Failure {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Failure::Start(text) | Failure::Discovery(text) => text,
+        }
+    }
+}
+
 impl From<String> for Failure {
     fn from(why: String) -> Failure {
         Failure::Start(why)

@@ -212,6 +212,11 @@ pub(super) fn say_stop(shared: &Shared) {
     shared.logger.info("server has stopped; stopping cluster version's monitor", &[]);
 }
 
+/// The directory or the cluster is not one to start with.
+pub(super) fn say_bootstrap_failed(logger: &Logger, error: &str) {
+    logger.error("bootstrap failed", &[("error", error.into())]);
+}
+
 /// The discovery service had no place for this member, or was not usable.
 pub(super) fn say_discovery_failed(config: &Config, logger: &Logger, error: &str) {
     if let Discovery::Service(service) = &config.discovery {
