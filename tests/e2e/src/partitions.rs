@@ -87,6 +87,8 @@ pub struct Report {
     pub hashes: u64,
     /// Snapshots of the database that members took from others.
     pub snapshots: u64,
+    /// Faults of a follower after which another leader or another term was there.
+    pub disturbed: u64,
     /// The longest time from a fault until every member with a quorum answered again.
     pub longest_stall: Duration,
     /// The longest time from the end of a fault until every member answered again.
@@ -186,8 +188,13 @@ impl Trial<'_> {
         for (nth, fault) in self.plan.faults.iter().enumerate() {
             *self.report.faults.entry(format!("{fault:?}")).or_default() += 1;
             let leader = self.lead(nth);
+            let term = self.cluster.field(leader, "RaftTerm");
             let effect = fault.effect(self.cluster.len(), leader, &mut self.rng);
             self.round(&effect, nth).map_err(|what| format!("{fault:?}, led by {leader}: {what}"))?;
+            if fault.is_of_follower() {
+                let is_same = self.cluster.leader() == leader && self.cluster.field(leader, "RaftTerm") == term;
+                self.report.disturbed += u64::from(!is_same);
+            }
             if self.plan.verbose {
                 let (revision, last) = (self.world.book.history.lock().last(), self.last);
                 eprintln!("{} of {}: {fault:?}, led by {leader}: {last:.1?}, revision {revision}", nth + 1, self.plan.faults.len());

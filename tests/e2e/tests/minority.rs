@@ -9,7 +9,7 @@ use api::ErrorCode;
 use api::etcdserverpb as pb;
 use client::Rpc;
 use e2e::rpc::Link;
-use harness::{Binaries, Cluster, Fabric, go_release, ours};
+use harness::{Binaries, Cluster, Fabric, go_release, ours, ran_in_a_namespace};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
@@ -144,6 +144,9 @@ fn is_chance(what: &str, answer: &str) -> bool {
 
 #[test]
 fn a_minority_answers_as_gos_does() {
+    if ran_in_a_namespace() {
+        return;
+    }
     let Some(go) = go_release("3.7.3") else { return };
     let on_go = std::thread::spawn(move || answers(&go));
     let (Some(on_ours), Some(on_go)) = (answers(&ours()), on_go.join().expect("no panic")) else { return };

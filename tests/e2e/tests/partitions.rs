@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use e2e::partitions::{Fault, Plan, Report, execute, places};
-use harness::{Fabric, go_release, ours};
+use harness::{Fabric, go_release, ours, ran_in_a_namespace};
 
 /// Longest time until a cluster with a quorum goes on: clients give up after 1.5 s, some after a member has.
 const STALL_MAX: Duration = Duration::from_secs(20);
@@ -44,6 +44,9 @@ fn together(trials: Vec<Box<dyn FnOnce() + Send>>) {
 
 #[test]
 fn three_and_five_members_lose_nothing() {
+    if ran_in_a_namespace() {
+        return;
+    }
     let three = || {
         if let Some(report) = trial(None, 0, 3, Fault::ALL, 1) {
             assert!(report.snapshots > 0, "nobody was far behind: {report:?}");
@@ -66,6 +69,9 @@ fn three_and_five_members_lose_nothing() {
 /// Beside Go's members of each release, which are two of three and one of three; each leads when it is cut off.
 #[test]
 fn members_beside_gos_lose_nothing() {
+    if ran_in_a_namespace() {
+        return;
+    }
     let faults = [
         Fault::LeaderAlone,
         Fault::LeaderPaused,

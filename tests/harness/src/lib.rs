@@ -20,6 +20,7 @@ mod names;
 mod network;
 mod ports;
 mod process;
+mod rootless;
 mod tool;
 
 pub use binaries::{Binaries, go_release, ours};
@@ -31,4 +32,5 @@ pub use names::{Manner, Names, Record, with_names};
 pub use network::with_default_ports;
 pub use ports::free_port;
 pub use process::{Process, lone_member};
+pub use rootless::ran_in_a_namespace;
 pub use tool::{Output, run, run_with_input};

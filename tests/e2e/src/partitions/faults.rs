@@ -65,6 +65,12 @@ impl Fault {
         Fault::Minority,
     ];
 
+    /// Whether the leader can go on as if nothing were.
+    pub(super) fn is_of_follower(self) -> bool {
+        use Fault::{FollowerAlone, FollowerDeaf, FollowerKilled, FollowerMute, FollowerPaused};
+        matches!(self, FollowerAlone | FollowerDeaf | FollowerKilled | FollowerMute | FollowerPaused)
+    }
+
     pub(super) fn effect(self, len: usize, leader: usize, rng: &mut SmallRng) -> Effect {
         let follower = (leader + rng.random_range(1..len)) % len;
         let others = |than: usize| (0..len).filter(move |i| *i != than).collect::<Vec<_>>();
