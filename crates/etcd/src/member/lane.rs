@@ -198,6 +198,7 @@ impl Lane {
     /// Runs until told to stop; then everything applied is in the file, durably.
     pub(crate) fn run(mut self) {
         self.tell_versions();
+        self.tell_identity();
         self.shared.transport.set_removed(self.applier.cluster().removed());
         self.follow_members();
         // A fresh file gets its buckets before anything else, as in etcd.

@@ -65,7 +65,9 @@ impl Lane {
         outcome.cluster_changed = false;
         // This version hands out no tokens, so there is none to forget.
         outcome.tokens.clear();
-        outcome.auth_changed = false;
+        if std::mem::take(&mut outcome.auth_changed) {
+            self.tell_identity();
+        }
         self.outcome = outcome;
         self.reads_reached();
     }
@@ -117,6 +119,13 @@ impl Lane {
                 self.outgoing[usize::from(to.thread)].read_ready.push(to);
             }
         }
+    }
+
+    /// In whose name raft ends leases: with auth on, a revoke of nobody is refused wherever it is applied, and a lease
+    /// that has keys would never end.
+    pub(super) fn tell_identity(&mut self) {
+        let identity = self.applier.publish().auth.own_identity();
+        self.step(RaftInput::OwnIdentity(identity));
     }
 
     /// What raft must know to agree on a cluster version. The lowest server version of a lone member is its own.

@@ -62,6 +62,7 @@ impl Lane {
         self.step(RaftInput::SnapshotSaved { index });
         self.step(RaftInput::Applied { index, leases });
         self.tell_versions();
+        self.tell_identity();
         self.follow_members();
         self.is_dirty = true;
         self.publish_and_send();
