@@ -52,8 +52,8 @@ pub(crate) enum Event {
     Hub { member: usize, boot: u32, events: Option<Vec<Arc<EventBatch>>> },
     /// The hub reads history.
     CatchUp { member: usize, boot: u32 },
-    /// A database has been sent.
-    Transfer { from: usize, boot: u32, message: raftpb::Message, database: bolt::View },
+    /// A database has been sent; `None`: its sender has ended.
+    Transfer { from: usize, boot: u32, message: raftpb::Message, database: Option<bolt::View> },
     /// A client's request reaches a member.
     Request { member: usize, op: u32 },
     /// The answer reaches the client.

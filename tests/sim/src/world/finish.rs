@@ -1,6 +1,7 @@
 //! The second phase: no fault any more, and the cluster must come to where it should be within a bound of ticks.
 
 use super::{Event, World};
+use crate::OPERATIONS_MIN;
 use crate::failure::{Checker, ensure, fail};
 use crate::member::check_state;
 use crate::trace::NOBODY;
@@ -60,6 +61,10 @@ impl World {
         if self.now < least {
             self.run_until(least);
         }
+        self.wait("the time for them", |world| {
+            let requests = world.counts.operations;
+            (requests < OPERATIONS_MIN).then(|| format!("{requests} requests, {OPERATIONS_MIN} are wanted"))
+        });
         self.queue.retain(|_, event| !matches!(**event, Event::Client | Event::Operator | Event::Fault));
         self.leave_strangers();
         self.wait("the last request", |world| world.not_together().or_else(|| world.lagging_watcher()));

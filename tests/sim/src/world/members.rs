@@ -228,6 +228,14 @@ impl World {
             this.disk = this.disk.snapshot_after_crash(seed);
         }
         this.boot += 1;
+        // What it was sending breaks off: with the process go its files and their locks.
+        for event in self.queue.values_mut() {
+            if let Event::Transfer { from, database, .. } = &mut **event
+                && *from == member
+            {
+                *database = None;
+            }
+        }
         self.watchers_lost(member);
         let delay = if self.is_healed { 1 } else { self.chance.between(1, 80) } * self.tick_ns();
         self.after(delay, Event::Start { member });

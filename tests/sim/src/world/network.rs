@@ -128,7 +128,7 @@ impl World {
         let index = snapshot_index(&message);
         self.trace.note(self.now, from, "send database", message.to() & 0xffff, index);
         let delay = self.network.delay(self.settings.network_us * 20_000);
-        self.after(delay, Event::Transfer { from, boot, message, database });
+        self.after(delay, Event::Transfer { from, boot, message, database: Some(database) });
     }
 
     /// The database has arrived, or not: parts of it may be there.
@@ -137,7 +137,7 @@ impl World {
         from: usize,
         boot: u32,
         message: raftpb::Message,
-        database: &bolt::View,
+        database: Option<&bolt::View>,
     ) {
         let to_id = message.to();
         let to = self.by_id.get(&to_id).copied();
@@ -145,7 +145,9 @@ impl World {
         let is_stale = self.is_stale(from, boot);
         let is_whole = self.is_healed || !self.network.per_mille(100);
         let mut ok = false;
-        if let Some(to) = reached.filter(|_| !is_stale) {
+        if let Some(to) = reached.filter(|_| !is_stale)
+            && let Some(database) = database
+        {
             ok = self.receive_database((from, to), &message, database, is_whole);
             if ok {
                 self.arrive(to, Input::Raft(RaftInput::Message(message)));

@@ -121,7 +121,7 @@ impl World {
             Event::Hub { member, events, .. } => self.hub(member, events.as_deref()),
             Event::CatchUp { member, .. } => self.catch_up(member),
             Event::Transfer { from, boot, message, database } => {
-                self.transfer(from, boot, message, &database);
+                self.transfer(from, boot, message, database.as_ref());
             }
             Event::Request { member, op } => self.request_arrived(member, op),
             Event::Answer { op, answer } => self.answered(op, answer),
