@@ -99,12 +99,19 @@ async fn learner(t: &Target) -> Outcome {
     t.refused(MemberPromoteRequest { id: added.id }, ErrorCode::MemberNotFound).await
 }
 
+/// KV-157 too: the leader is known, and its write needs the one that is not there.
 async fn second_voter(t: &Target) -> Outcome {
     let urls = ["http://127.0.0.1:11", "http://127.0.0.1:10"];
     let answer = t.ok(add(&urls, false)).await?;
     let sorted = vec![urls[1].to_string(), urls[0].to_string()];
     same("URLs", answer.member.unwrap_or_default().peer_ur_ls, sorted)?;
     t.refused(add(&[NOWHERE], false), ErrorCode::MemberNotEnoughStarted).await?;
+    let (written, lost) = tokio::join!(t.refused(put("a", "1"), ErrorCode::Timeout), leader_lost(t));
+    written?;
+    lost
+}
+
+async fn leader_lost(t: &Target) -> Outcome {
     for _ in 0..100 {
         let status = t.ok(StatusRequest {}).await?;
         if status.leader == 0 {
@@ -147,7 +154,7 @@ async fn cm_025(t: &Target) -> Outcome {
 }
 
 /// Waits until the stored version is this one.
-async fn stored(t: &Target, version: &str) -> Outcome {
+pub(super) async fn stored(t: &Target, version: &str) -> Outcome {
     for _ in 0..100 {
         if t.ok(StatusRequest {}).await?.storage_version == version {
             return Ok(());
