@@ -38,7 +38,8 @@ pub(crate) async fn purge(shared: Arc<Shared>) {
             let disk = &*shared.disk;
             let (wal_dir, snap_dir) = (shared.core.wal_path(), shared.core.snap_dir());
             let wals = wal::purge(disk, &wal_dir, keep(shared.config.max_wals));
-            let snaps = wal::snap::purge(disk, &snap_dir, keep(shared.config.max_snapshots));
+            let applied = shared.published.load().edge.applied;
+            let snaps = wal::snap::purge(disk, &snap_dir, keep(shared.config.max_snapshots), applied);
             for (dir, removed) in [(&wal_dir, wals), (&snap_dir, snaps)] {
                 match removed {
                     Ok(names) => {

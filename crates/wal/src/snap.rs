@@ -176,12 +176,13 @@ fn names(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>> {
     Ok(disk.read_dir(dir)?)
 }
 
-/// Removes the oldest files until `max` raft snapshots and `max` received databases are left (0: keeps all). Returns
-/// the names removed.
+/// Removes the oldest files until `max` raft snapshots and `max` received databases are left (0: keeps all). A database
+/// above `in_use`, the index that the database in use has reached, stays whatever their number: it may be one that raft
+/// has taken and that has yet to be installed. Returns the names removed.
 ///
 /// # Errors
 /// The disk refuses.
-pub fn purge(disk: &dyn Disk, dir: &Path, max: usize) -> Result<Vec<String>> {
+pub fn purge(disk: &dyn Disk, dir: &Path, max: usize, in_use: u64) -> Result<Vec<String>> {
     let names = names(disk, dir)?;
     let mut removed = Vec::new();
     if max == 0 {
@@ -191,7 +192,9 @@ pub fn purge(disk: &dyn Disk, dir: &Path, max: usize) -> Result<Vec<String>> {
     let databases = names.iter().filter(|name| parse_db_file_name(name).is_some());
     // Names of one kind sort by age.
     for kind in [raft.collect::<Vec<_>>(), databases.collect()] {
-        removed.extend(kind[..kind.len().saturating_sub(max)].iter().map(|name| (*name).clone()));
+        let surplus = kind[..kind.len().saturating_sub(max)].iter();
+        let may_go = surplus.filter(|name| parse_db_file_name(name).is_none_or(|index| index <= in_use));
+        removed.extend(may_go.map(|name| (*name).clone()));
     }
     remove(disk, dir, &removed)?;
     Ok(removed)

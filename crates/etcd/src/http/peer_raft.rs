@@ -130,7 +130,11 @@ pub(super) async fn snapshot(shared: &Arc<Shared>, request: Request) -> Response
         return with_cluster(shared, text(StatusCode::PRECONDITION_FAILED, why));
     }
     add_remote(shared, request.headers());
-    let place = snapshot::Place { disk: shared.disk.clone(), dir: shared.core.snap_dir() };
+    let place = snapshot::Place {
+        disk: shared.disk.clone(),
+        dir: shared.core.snap_dir(),
+        applied: shared.published.load().edge.applied,
+    };
     let response = match snapshot::receive(shared.transport.inner(), place, request.into_body()).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err((status, why)) => text(status, why),

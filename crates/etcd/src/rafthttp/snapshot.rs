@@ -32,6 +32,9 @@ const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
 /// Most bytes that the message at the head may say it has, as in etcd.
 const HEAD_MAX: u64 = 64 << 20;
+/// Received databases that may wait to be installed; none of them is removed before. A member whose log has no room, or
+/// that is busy for long, is sent another one now and then.
+pub(super) const RECEIVED_MAX: usize = 16;
 /// Longest time that a sender or receiver may make no progress: its disk may be busy.
 const STALL: Duration = Duration::from_secs(60);
 /// Longest wait for the answer, beside a second for each mebibyte that is sent before: the receiver syncs the file.
@@ -144,6 +147,8 @@ pub(crate) type Refusal = (StatusCode, String);
 pub(crate) struct Place {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// What this member has applied.
+    pub(crate) applied: u64,
 }
 
 /// Takes a snapshot from the body of a request: saves the database, then hands the message to the member thread.
@@ -204,7 +209,8 @@ async fn take(
     let saved = match index {
         0 => Err("the snapshot says no index".to_string()),
         _ => match inner.snapshots_in.try_acquire() {
-            Ok(_permit) => save(inner, place, index, rest).await,
+            Ok(_permit) if inner.has_room_for(index, place.applied) => save(inner, place, index, rest).await,
+            Ok(_) => Err(format!("{RECEIVED_MAX} received databases wait to be installed")),
             Err(_) => Err("too many snapshots at a time".to_string()),
         },
     };

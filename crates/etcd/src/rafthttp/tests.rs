@@ -307,7 +307,7 @@ fn a_snapshot_counts_only_when_it_came_in_full() {
         let (tell, written) = mpsc::channel(pieces.len() + 1);
         pieces.into_iter().for_each(|piece| tell.try_send(piece).unwrap());
         drop(tell);
-        let place = snapshot::Place { disk: disk.clone(), dir: dir.clone() };
+        let place = snapshot::Place { disk: disk.clone(), dir: dir.clone(), applied: 0 };
         one.runtime.block_on(snapshot::receive(one.transport.inner(), place, Body::new(Written(written))))
     };
     let cut = || Err(std::io::ErrorKind::ConnectionReset.into());

@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     expelled: Notify,
     pub(super) snapshots_out: Arc<Semaphore>,
     pub(super) snapshots_in: Semaphore,
+    /// Indexes of databases that this process has received and perhaps not installed.
+    received: Mutex<BTreeSet<u64>>,
     stop: watch::Sender<bool>,
 }
 
@@ -112,6 +114,7 @@ impl Transport {
             expelled: Notify::new(),
             snapshots_out: Arc::new(Semaphore::new(SNAPSHOTS_OUT)),
             snapshots_in: Semaphore::new(SNAPSHOTS_IN),
+            received: Mutex::default(),
             stop: watch::Sender::new(false),
         });
         let for_thread = inner.clone();
@@ -341,6 +344,17 @@ async fn route(inner: Arc<Inner>) {
 }
 
 impl Inner {
+    /// Whether one more database may be received, and that it is, when this member has applied so much.
+    pub(super) fn has_room_for(&self, index: u64, applied: u64) -> bool {
+        let mut received = self.received.lock();
+        received.retain(|received| *received > applied);
+        let has_room = received.len() < snapshot::RECEIVED_MAX || received.contains(&index);
+        if has_room && index > applied {
+            received.insert(index);
+        }
+        has_room
+    }
+
     /// A peer, or else a remote.
     pub(super) fn known(&self, id: u64) -> Option<Arc<Peer>> {
         let peer = self.peers.read().get(&id).cloned();

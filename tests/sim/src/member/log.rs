@@ -82,7 +82,7 @@ impl Running {
                 }
                 super::boot::check_snap_files(disk, &self.config, model);
                 wal::purge(disk, &self.config.wal_path(), FILES_KEPT)?;
-                wal::snap::purge(disk, &self.config.snap_dir(), FILES_KEPT)?;
+                wal::snap::purge(disk, &self.config.snap_dir(), FILES_KEPT, local.index)?;
                 wal::snap::release_dbs(disk, &self.config.snap_dir(), local.index)?;
                 out.push(Out::Count(Counted::SnapshotSaved));
                 self.inbox.push_back(Input::SnapshotSaved(local.index));
