@@ -105,7 +105,8 @@ fn headers(stream: u32, more: &[u8], flags: u8) -> Vec<u8> {
 fn rapid_resets_end_the_connection() {
     attack("rapid reset", FEW_MEGABYTES, |raw| {
         let mut stream = 1;
-        for _ in 0..400 {
+        // Some are allowed per second, so that what a slow machine takes in five seconds is no flood.
+        for _ in 0..2_000 {
             let mut bytes = Vec::new();
             for _ in 0..250 {
                 bytes.extend(headers(stream, &[], flag::END_HEADERS));
@@ -116,7 +117,7 @@ fn rapid_resets_end_the_connection() {
                 return;
             }
         }
-        assert!(raw.is_closed_within(Duration::from_secs(5)), "100000 resets are nobody's work");
+        assert!(raw.is_closed_within(Duration::from_secs(5)), "500000 resets are nobody's work");
     });
 }
 

@@ -166,6 +166,12 @@ async fn join(dialer: &Dialer, logger: &Logger, core: &mut etcdserver::Config) -
     Ok(remotes)
 }
 
+/// Whether a cluster of this version has members that end, all of them, at the entry by which a member of version `own`
+/// says who it is: 3.4 does not know it. (3.0 is what a cluster says that has not agreed on its version yet.)
+fn would_be_ended(cluster: Minor, own: Minor) -> bool {
+    cluster > MIN_CLUSTER.minor() && cluster < Minor::new(3, 5) && own > Minor::new(3, 5)
+}
+
 /// Whether the versions of the cluster let this one in: at least one member answers, and every cluster version lies
 /// between the oldest there is and ours; during a downgrade it must be exactly one above ours.
 async fn is_compatible(dialer: &Dialer, others: &[Member], own: Minor) -> bool {
@@ -181,7 +187,7 @@ async fn is_compatible(dialer: &Dialer, others: &[Member], own: Minor) -> bool {
             answered = true;
             // One that has not decided yet says so in words.
             if let (Ok(cluster), Some((min, max))) = (versions.cluster.parse().map(Version::minor), lowest)
-                && (cluster < min || cluster > max)
+                && (cluster < min || cluster > max || would_be_ended(cluster, own))
             {
                 return false;
             }
@@ -194,6 +200,13 @@ async fn is_compatible(dialer: &Dialer, others: &[Member], own: Minor) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_of_3_4_is_joined_as_3_5() {
+        let of = |minor| Minor::new(3, minor);
+        assert!(would_be_ended(of(4), of(7)) && would_be_ended(of(3), of(6)));
+        assert!(!would_be_ended(of(4), of(5)) && !would_be_ended(of(5), of(7)) && !would_be_ended(of(0), of(7)));
+    }
 
     #[test]
     fn host_names_may_mean_the_same() {
