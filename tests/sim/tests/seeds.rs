@@ -38,6 +38,11 @@ const STORIES: &[(u64, &str)] = &[
         "a lone voter with a learner led a term that was not durable, and sent entries of it; after a power cut it led \
          the same term once more, with other entries, which the learner took for those that it had",
     ),
+    (
+        1715,
+        "a member whose log waited for room had taken a snapshot and was sent several more; the purge removed the database \
+         of the one it had taken",
+    ),
     (9038, "a leader elected again with its own removal still uncommitted went on proposing behind it"),
 ];
 
